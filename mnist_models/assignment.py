@@ -1,0 +1,238 @@
+"""The limits that a submission must keep, and the assignments known by name.
+
+An assignment is data: frozen, comparable, and readable from a TOML file, so that a course
+can check submissions against its own rules without touching this package.
+"""
+
+from __future__ import annotations
+
+import operator
+import re
+import tomllib
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import Any, Literal
+
+IMAGES = 10_000  # the MNIST test set: accuracy limits are counted in its images
+
+_RELATIONS: dict[str, Callable[[float, float], bool]] = {
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}
+_LIMIT = re.compile(r"\s*(<=|>=|<|>)\s*([\d][\d_,]*(?:\.\d+)?)\s*(%?)\s*")
+
+
+class AssignmentError(ValueError):
+    """An assignment that cannot be read: what was found, what was expected, what to do."""
+
+
+@dataclass(frozen=True)
+class Limit:
+    """A bound on one measured number, such as ``< 8,000``."""
+
+    relation: str
+    value: int
+
+    @classmethod
+    def parse(cls, text: str) -> Limit:
+        """Read ``"< 8000"``, ``"<= 15"`` or ``">= 99.4 %"`` (a share of the 10,000 test images).
+
+        Raises:
+            AssignmentError: the text is no relation followed by a number.
+        """
+        match = _LIMIT.fullmatch(text)
+        if match is None:
+            raise AssignmentError(
+                f"{text!r} is no limit; expected a relation and a number, such as '< 8000'"
+            )
+        relation, digits, percent = match.groups()
+        try:
+            value = Decimal(digits.replace(",", "").replace("_", ""))
+        except InvalidOperation as error:  # pragma: no cover - the pattern admits only numbers
+            raise AssignmentError(f"{digits!r} is no number") from error
+        if percent:
+            if value > 100:
+                raise AssignmentError(f"{text!r} is more than 100 %")
+            value = value * IMAGES / 100
+        if value != value.to_integral_value():
+            raise AssignmentError(f"{text!r} is no whole number; limits are counted in units")
+        return cls(relation, int(value))
+
+    def holds(self, measured: float) -> bool:
+        return _RELATIONS[self.relation](measured, self.value)
+
+    def __str__(self) -> str:
+        return f"{self.relation} {self.value:,}"
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """What a submission must keep. ``None`` or ``False`` leaves a property unchecked.
+
+    Attributes:
+        name: short identifier, used on the command line.
+        title: one line for people.
+        parameters: bound on the number of parameters.
+        batch_norm: BatchNorm must run: ``"once"``, or in ``"each-block"``, i.e. after every
+            spatial convolution before the next one.
+        dropout: likewise for Dropout.
+        head: ``"gap"`` asks for global average pooling, ``"gap-or-fc"`` accepts a fully
+            connected layer instead.
+        receptive_field: bound in input pixels, at the input of the global pooling.
+        epochs: bound on the number of training epochs.
+        accuracy: bound on correctly classified test images out of 10,000, in the final epoch.
+        consistent_epochs: the accuracy bound holds in every one of this many last epochs.
+    """
+
+    name: str
+    title: str
+    parameters: Limit | None = None
+    batch_norm: Literal["once", "each-block"] | None = None
+    dropout: Literal["once", "each-block"] | None = None
+    head: Literal["gap", "gap-or-fc"] | None = None
+    receptive_field: Limit | None = None
+    epochs: Limit | None = None
+    accuracy: Limit | None = None
+    consistent_epochs: int | None = None
+
+
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "batch_norm": ("once", "each-block"),
+    "dropout": ("once", "each-block"),
+    "head": ("gap", "gap-or-fc"),
+}
+_LIMITS = ("parameters", "receptive_field", "epochs", "accuracy")
+
+
+def read_assignment(path: Path) -> Assignment:
+    """Read an assignment from a TOML file whose keys are the fields of `Assignment`.
+
+    Raises:
+        AssignmentError: no such file, no TOML, an unknown key, or a value of the wrong form.
+    """
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise AssignmentError(f"cannot read the assignment {path}: {error}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise AssignmentError(f"{path} is not valid TOML: {error}") from error
+    known = {field.name for field in fields(Assignment)}
+    if unknown := sorted(set(table) - known):
+        raise AssignmentError(
+            f"{path}: unknown key {unknown[0]!r}; the keys are {', '.join(sorted(known))}"
+        )
+    values = {key: _value(path, key, value) for key, value in table.items()}
+    values.setdefault("name", path.stem)
+    values.setdefault("title", values["name"])
+    assignment = Assignment(**values)
+    if all(getattr(assignment, key) is None for key in known - {"name", "title"}):
+        raise AssignmentError(f"{path} sets no limit at all, so that everything would pass it")
+    return assignment
+
+
+def _value(path: Path, key: str, value: Any) -> Any:
+    if key in _LIMITS:
+        if not isinstance(value, str):
+            raise AssignmentError(
+                f"{path}: {key} = {value!r}; expected a quoted limit, such as '< 8000'"
+            )
+        try:
+            return Limit.parse(value)
+        except AssignmentError as error:
+            raise AssignmentError(f"{path}: {key}: {error}") from error
+    if key in _CHOICES:
+        if value not in _CHOICES[key]:
+            raise AssignmentError(
+                f"{path}: {key} = {value!r}; expected one of {', '.join(_CHOICES[key])}"
+            )
+        return value
+    if key == "consistent_epochs":
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise AssignmentError(f"{path}: {key} = {value!r}; expected a whole number from 1")
+        return value
+    if not isinstance(value, str):
+        raise AssignmentError(f"{path}: {key} = {value!r}; expected text")
+    return value
+
+
+_ACCURATE = Limit(">=", 9_940)  # 99.4 % of 10,000 images, asked for by all five documents
+
+CARD = Assignment(
+    name="card",
+    title="this project's card",
+    parameters=Limit("<", 8_000),
+    batch_norm="once",
+    dropout="once",
+    head="gap",
+    receptive_field=Limit(">=", 20),
+    epochs=Limit("<=", 15),
+    accuracy=_ACCURATE,
+    consistent_epochs=3,
+)
+ERA_V1_BLOCKS = Assignment(
+    name="era-v1-blocks",
+    title="ERA V1 session 7, three blocks",
+    parameters=Limit("<", 8_000),
+    epochs=Limit("<", 20),
+    accuracy=_ACCURATE,
+)
+ERA_V1_STEPS = Assignment(
+    name="era-v1-steps",
+    title="ERA V1 session 7, in-depth coding practice",
+    parameters=Limit("<", 8_000),
+    epochs=Limit("<=", 15),
+    accuracy=_ACCURATE,
+    consistent_epochs=3,  # "consistently shown in your last few epochs": read as three
+)
+ERA_V3 = Assignment(
+    name="era-v3",
+    title="ERA V3 session 6",
+    parameters=Limit("<", 20_000),
+    batch_norm="once",
+    dropout="once",
+    head="gap-or-fc",
+    epochs=Limit("<", 20),
+    accuracy=_ACCURATE,
+)
+EVA4 = Assignment(
+    name="eva4",
+    title="EVA4 session 5",
+    parameters=Limit("<=", 10_000),
+    epochs=Limit("<=", 15),
+    accuracy=_ACCURATE,
+)
+ATTEMPT = Assignment(
+    name="attempt",
+    title="Attempt-3",
+    parameters=Limit("<", 8_000),
+    batch_norm="each-block",
+    dropout="each-block",
+    receptive_field=Limit(">", 20),
+    epochs=Limit("<", 15),
+    accuracy=_ACCURATE,
+    consistent_epochs=3,  # "with consistency": read as three
+)
+
+ASSIGNMENTS: dict[str, Assignment] = {
+    assignment.name: assignment
+    for assignment in (CARD, ERA_V1_BLOCKS, ERA_V1_STEPS, ERA_V3, EVA4, ATTEMPT)
+}
+
+
+def find_assignment(text: str) -> Assignment:
+    """The assignment of that name, or the one in that TOML file.
+
+    Raises:
+        AssignmentError: neither a known name nor a readable TOML file.
+    """
+    if text in ASSIGNMENTS:
+        return ASSIGNMENTS[text]
+    if text.endswith(".toml"):
+        return read_assignment(Path(text))
+    raise AssignmentError(
+        f"no assignment {text!r}; expected one of {', '.join(ASSIGNMENTS)}, or a .toml file"
+    )

@@ -1,0 +1,118 @@
+"""One training run as data: optimiser, schedule, batch, epochs, augmentation.
+
+Every field carries its unit. A recipe says everything that, with a model, a seed and a data
+set, decides a run; it imports nothing and runs nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+
+@dataclass(frozen=True)
+class Rotation:
+    """Rotation by an angle drawn per image (torchvision's RandomRotation, nearest pixel)."""
+
+    degrees: float  # the angle is uniform in [-degrees, degrees]
+
+
+@dataclass(frozen=True)
+class Affine:
+    """Rotation, shift, scale and shear drawn per image (torchvision's RandomAffine)."""
+
+    degrees: float  # the angle is uniform in [-degrees, degrees]
+    translate: float = 0.0  # share of the image side, per axis, uniform in [-t, t]
+    scale: tuple[float, float] = (1.0, 1.0)  # factor, uniform in [low, high]
+    shear: float = 0.0  # degrees, parallel to the x axis, uniform in [-shear, shear]
+    interpolation: Literal["nearest", "bilinear"] = "nearest"
+
+
+@dataclass(frozen=True)
+class Jitter:
+    """Brightness and contrast factors drawn per image (torchvision's ColorJitter)."""
+
+    brightness: float = 0.0  # factor, uniform in [1 - brightness, 1 + brightness]
+    contrast: float = 0.0  # factor, uniform in [1 - contrast, 1 + contrast]
+
+
+@dataclass(frozen=True)
+class CropResize:
+    """With a probability, the centre is cut out and enlarged to the full 28x28 image."""
+
+    size: int  # side of the centre, in pixels
+    probability: float  # share of the images that are cropped
+
+
+Transform = Rotation | Affine | Jitter | CropResize
+
+
+@dataclass(frozen=True)
+class Constant:
+    """The learning rate never changes."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """The learning rate is multiplied by gamma every `every` epochs (torch's StepLR)."""
+
+    every: int  # epochs
+    gamma: float
+
+
+@dataclass(frozen=True)
+class Power:
+    """The learning rate of epoch e (from 0) is base ** e times the first (torch's LambdaLR)."""
+
+    base: float
+
+
+@dataclass(frozen=True)
+class Plateau:
+    """Multiplied by factor after more than `patience` epochs without a lower training loss.
+
+    torch's ReduceLROnPlateau; on the training loss, since nothing may be chosen by the test set.
+    """
+
+    factor: float
+    patience: int  # epochs
+
+
+@dataclass(frozen=True)
+class OneCycle:
+    """Up from peak / start_divisor and down to zero within the run, per step (OneCycleLR)."""
+
+    warm_up: float  # share of all steps on the way up
+    start_divisor: float = 25.0  # torch's default
+    anneal: Literal["cos", "linear"] = "cos"
+
+
+Schedule = Constant | Step | Power | Plateau | OneCycle
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides a run but the model, the seed and the data."""
+
+    optimizer: Literal["sgd", "adam", "adamw"]
+    learning_rate: float  # the peak where the schedule is one-cycle
+    batch_size: int  # images
+    epochs: int
+    momentum: float = 0.0  # SGD only
+    nesterov: bool = False  # SGD only
+    weight_decay: float = 0.0  # per unit of learning rate, as torch's optimisers take it
+    schedule: Schedule = field(default_factory=Constant)
+    augmentation: tuple[Transform, ...] = ()  # applied in this order
+    plain_epochs: int = 0  # this many last epochs run without augmentation
+    label_smoothing: float = 0.0  # probability mass spread over all classes
+    average: float | None = None  # decay per step of the exponential moving average of weights
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON-ready table; a schedule or transform carries its class name under ``kind``."""
+        table = asdict(self)
+        table["schedule"] = {"kind": type(self.schedule).__name__} | asdict(self.schedule)
+        table["augmentation"] = [
+            {"kind": type(transform).__name__} | asdict(transform)
+            for transform in self.augmentation
+        ]
+        return table

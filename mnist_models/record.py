@@ -1,0 +1,319 @@
+"""One run of one experiment with one seed: everything needed to believe and repeat it.
+
+A record is a folder: ``record.json`` and the weights of the last epochs as safetensors.
+Accuracies are integers, correct out of total. A digest over the canonical JSON shows an edit,
+the sha256 of each weight file a swap. Nothing is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from mnist_models.schema import SchemaError, read
+
+VERSION = 1
+FILE_NAME = "record.json"
+KEPT_EPOCHS = (
+    3  # the weights of this many last epochs are kept: the consistency claim rests on them
+)
+
+
+class RecordError(Exception):
+    """A record that cannot be believed: which file and field, what was found and expected."""
+
+
+class RecordExistsError(RecordError):
+    """Another record stands where this one would be written."""
+
+
+@dataclass(frozen=True)
+class Data:
+    """What was trained on and scored: names, sizes, md5 of the tensors."""
+
+    name: str
+    split: str
+    train_images: int
+    held_out_images: int
+    md5: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One epoch, counted from 1. Losses are mean cross-entropies in nats."""
+
+    epoch: int
+    learning_rate: float  # of the first step
+    last_learning_rate: float  # of the last step
+    train_loss: float
+    train_correct: int
+    train_total: int
+    test_loss: float
+    test_correct: int
+    test_total: int
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A stored weight file and its sha256."""
+
+    epoch: int
+    file: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where a record comes from; it may differ between two equal runs."""
+
+    package_digest: str
+    commit: str | None
+    modified: bool | None  # whether the package differed from that commit; None without one
+    versions: dict[str, str]
+    device: str
+    threads: int
+    finished: str  # UTC, ISO 8601
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Wall-clock seconds, and what they include; they may differ between two equal runs."""
+
+    seconds: float
+    epoch_seconds: list[float]
+    includes: str
+
+
+@dataclass(frozen=True)
+class Record:
+    """One run. The fields after `misclassified` say how it came to be and where its weights are."""
+
+    version: int
+    experiment: str
+    seed: int
+    stacked: bool  # trained beside other seeds in one network
+    parameters: int
+    model_digest: str
+    recipe: dict[str, Any]
+    data: Data
+    epochs: list[Epoch]
+    confusion: list[list[int]]  # of the final epoch, confusion[truth][answer]
+    misclassified: list[int]  # indices into the scored images, final epoch
+    weights: list[Weights]
+    provenance: Provenance
+    timing: Timing
+    digest: str = field(default="")
+
+    @property
+    def final(self) -> Epoch:
+        """The last epoch: what counts, best or not."""
+        return self.epochs[-1]
+
+    def same_run_as(self, other: Record) -> bool:
+        """Whether one of the two can stand for the other: same model, recipe, seed and data."""
+
+        def key(record: Record) -> tuple[Any, ...]:
+            return (
+                record.experiment,
+                record.seed,
+                record.recipe,
+                record.model_digest,
+                record.data,
+                len(record.epochs),
+            )
+
+        return key(self) == key(other)
+
+
+def canonical(table: Mapping[str, Any]) -> bytes:
+    """JSON with sorted keys and no spaces; raises ValueError for NaN and infinity."""
+    return json.dumps(table, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+
+
+def digest_of(record: Record) -> str:
+    """The sha256 over everything in the record but the digest itself."""
+    table = asdict(record)
+    del table["digest"]
+    return "sha256:" + hashlib.sha256(canonical(table)).hexdigest()
+
+
+def load_record(folder: Path) -> Record:
+    """Read and validate ``record.json``; weight files are checked by `load_weights`.
+
+    Raises:
+        RecordError: missing, damaged, inconsistent or edited; the message names file and field.
+    """
+    path = folder / FILE_NAME
+    try:
+        table = json.loads(path.read_bytes(), parse_constant=_refuse_constant)
+    except FileNotFoundError:
+        raise RecordError(f"no record: {path} does not exist") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise RecordError(f"{path} is damaged: {error}") from error
+    try:
+        record = read(Record, table)
+    except SchemaError as error:
+        raise RecordError(f"{path}: {error}") from error
+    if problem := _inconsistency(record):
+        raise RecordError(f"{path}: {problem}")
+    if record.digest != digest_of(record):
+        raise RecordError(
+            f"{path}: digest: the record was edited after it was written "
+            f"(it says {record.digest}, its content gives {digest_of(record)})"
+        )
+    return record
+
+
+def _refuse_constant(text: str) -> None:
+    raise ValueError(f"{text} is no number of a record")
+
+
+def _inconsistency(record: Record) -> str:
+    """The first field that contradicts another, in words; empty where none does."""
+    for problems in (_run_problems, _epoch_problems, _result_problems):
+        for problem in problems(record):
+            return problem
+    return ""
+
+
+def _run_problems(record: Record) -> Iterator[str]:
+    numbers = [epoch.epoch for epoch in record.epochs]
+    if record.version != VERSION:
+        yield f"version: found {record.version}, this package reads {VERSION}"
+    if record.seed < 0:
+        yield f"seed: found {record.seed}, expected a whole number from 0"
+    if not numbers or numbers != list(range(1, len(numbers) + 1)):
+        yield f"epochs: numbered {numbers}, expected 1, 2, ... without gaps"
+    if record.recipe.get("epochs") != len(numbers):
+        yield f"epochs: {len(numbers)} of them, the recipe has {record.recipe.get('epochs')!r}"
+    if [weights.epoch for weights in record.weights] != numbers[-KEPT_EPOCHS:]:
+        yield f"weights: not one file for each of the epochs {numbers[-KEPT_EPOCHS:]}"
+    for weights in record.weights:
+        if weights.file != weights_name(weights.epoch):
+            yield f"weights: file {weights.file!r}, expected {weights_name(weights.epoch)!r}"
+
+
+def _epoch_problems(record: Record) -> Iterator[str]:
+    data = record.data
+    for index, epoch in enumerate(record.epochs):
+        totals = (epoch.train_total, epoch.test_total)
+        if totals != (data.train_images, data.held_out_images):
+            yield f"epochs[{index}]: image totals {totals}, other than those of the data set"
+        if not 0 <= epoch.train_correct <= epoch.train_total:
+            yield f"epochs[{index}].train_correct: {epoch.train_correct} is impossible"
+        if not 0 <= epoch.test_correct <= epoch.test_total:
+            yield f"epochs[{index}].test_correct: {epoch.test_correct} is impossible"
+
+
+def _result_problems(record: Record) -> Iterator[str]:
+    final, images = record.final, record.data.held_out_images
+    confusion, wrong = record.confusion, record.misclassified
+    if [len(row) for row in confusion] != [10] * 10:
+        yield "confusion: not 10 rows of 10"
+    elif min(map(min, confusion)) < 0 or sum(map(sum, confusion)) != images:
+        yield f"confusion: its counts do not add up to {images} images"
+    elif sum(confusion[digit][digit] for digit in range(10)) != final.test_correct:
+        yield f"confusion: its diagonal is not the {final.test_correct} correct of the last epoch"
+    if wrong != sorted(set(wrong)) or (wrong and not 0 <= wrong[0] <= wrong[-1] < images):
+        yield "misclassified: not ascending indices of scored images"
+    if len(wrong) != final.test_total - final.test_correct:
+        missed = final.test_total - final.test_correct
+        yield f"misclassified: {len(wrong)} images, the last epoch missed {missed}"
+
+
+def weights_name(epoch: int) -> str:
+    return f"epoch-{epoch:02}.safetensors"
+
+
+def load_weights(folder: Path, weights: Weights) -> dict[str, Tensor]:
+    """Read the tensors of one stored epoch and check their file's sha256.
+
+    Raises:
+        RecordError: missing, swapped, damaged.
+    """
+    path = folder / weights.file
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise RecordError(
+            f"{path}: the weights of epoch {weights.epoch} are missing: {error}"
+        ) from error
+    found = hashlib.sha256(content).hexdigest()
+    if found != weights.sha256:
+        raise RecordError(
+            f"{path} is not the file that the record names: its sha256 is {found}, "
+            f"expected {weights.sha256}"
+        )
+    try:
+        return safetensors.torch.load(content)
+    except SafetensorError as error:
+        raise RecordError(f"{path} is no safetensors file: {error}") from error
+
+
+def save_record(
+    record: Record, weights: Mapping[int, bytes], folder: Path, *, force: bool = False
+) -> Record:
+    """Write the weight files, then ``record.json``, each atomically; returns it with its digest.
+
+    Args:
+        record: the run; its digest is computed here.
+        weights: epoch -> the bytes of its safetensors file.
+        folder: made if need be.
+        force: replace another record that stands there.
+
+    Raises:
+        RecordExistsError: another record stands there and `force` is not set.
+        RecordError: the record contradicts itself.
+    """
+    record = Record(**(vars(record) | {"digest": digest_of(record)}))
+    if problem := _inconsistency(record):
+        raise RecordError(f"the record would be refused on loading: {problem}")
+    if not force:
+        refuse_existing(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    for kept in record.weights:
+        write_atomically(folder / kept.file, weights[kept.epoch])
+    text = json.dumps(asdict(record), indent=1, allow_nan=False) + "\n"
+    write_atomically(folder / FILE_NAME, text.encode())
+    return record
+
+
+def refuse_existing(folder: Path) -> None:
+    """Raise RecordExistsError where a record, sound or not, stands in the folder."""
+    if (folder / FILE_NAME).exists():
+        raise RecordExistsError(f"{folder} holds another record; --force would replace it")
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file so that a reader sees the old content or the new, never half of it."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).chmod(0o644)  # mkstemp's 0600 would keep others from reading it
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def folder_of(root: Path, data: str, split: str, experiment: str, seed: int) -> Path:
+    """Where a run lies below `root`: the path names data set, split, experiment and seed."""
+    return root / f"{data}-{split}" / experiment / f"seed-{seed}"
+
+
+def find_records(root: Path) -> list[Path]:
+    """The folders below `root` that hold a record, sorted."""
+    return sorted(path.parent for path in root.rglob(FILE_NAME))

@@ -1,0 +1,111 @@
+"""The moving parts of a training run: how they start, are kept, and are put back."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from mnist_models.checkpoint import Checkpoint
+from mnist_models.models import Experiment
+from mnist_models.optimisation import make_optimizer, make_schedule
+from mnist_models.recipe import Recipe
+
+
+@dataclass
+class Run:
+    """The moving parts of a training run."""
+
+    recipe: Recipe
+    seed: int
+    model: nn.Module
+    optimizer: Optimizer
+    schedule: LRScheduler | None
+    average: AveragedModel | None
+    steps: int  # per epoch
+
+    @property
+    def scored(self) -> nn.Module:
+        """The network that is scored and stored: the averaged one where there is one."""
+        if self.average is None:
+            return self.model
+        averaged: nn.Module = self.average.module
+        return averaged
+
+    @property
+    def learning_rate(self) -> float:
+        return float(self.optimizer.param_groups[0]["lr"])
+
+
+def seed_of(seed: int, *place: int | str) -> int:
+    """A 63-bit seed for one place of one run: the initial weights, an epoch's order, a step."""
+    text = "/".join(map(str, (seed, *place)))
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
+
+
+def start(experiment: Experiment, seed: int, images: int, device: torch.device) -> Run:
+    """Draw the initial weights; make optimiser, schedule and average for `images` images."""
+    recipe = experiment.recipe
+    torch.manual_seed(seed_of(seed, "initial weights"))
+    model = experiment.build().to(memory_format=torch.channels_last).to(device)
+    optimizer = make_optimizer(model, recipe)
+    steps = math.ceil(images / recipe.batch_size)
+    average = None
+    if recipe.average is not None:
+        decay = get_ema_multi_avg_fn(recipe.average)
+        average = AveragedModel(model, multi_avg_fn=decay, use_buffers=True)
+    schedule = make_schedule(optimizer, recipe, steps)
+    return Run(recipe, seed, model, optimizer, schedule, average, steps)
+
+
+def capture(run: Run, state: Checkpoint) -> None:
+    """Copy the state of model, average, optimiser and schedule into the checkpoint."""
+    optimizer = run.optimizer.state_dict()
+    parts = {"model": run.model.state_dict()}
+    if run.average is not None:
+        parts["average"] = run.average.state_dict()
+    for index, values in optimizer["state"].items():
+        parts[f"optimizer.{index}"] = values
+    state.tensors = {
+        f"{part}.{name}": value.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for part, values in parts.items()
+        for name, value in values.items()
+        if isinstance(value, Tensor)
+    }
+    schedule = {} if run.schedule is None else run.schedule.state_dict()
+    state.options = {
+        "param_groups": optimizer["param_groups"],
+        "schedule": {
+            key: value for key, value in schedule.items() if isinstance(value, int | float | list)
+        },
+    }
+
+
+def restore(run: Run, state: Checkpoint) -> None:
+    """Put the checkpoint's state back into a run that was just started."""
+
+    def part(prefix: str) -> dict[str, Tensor]:
+        return {
+            name.removeprefix(prefix): value
+            for name, value in state.tensors.items()
+            if name.startswith(prefix)
+        }
+
+    run.model.load_state_dict(part("model."))
+    if run.average is not None:
+        run.average.load_state_dict(part("average."))
+    indices = run.optimizer.state_dict()["param_groups"][0]["params"]
+    run.optimizer.load_state_dict(
+        {
+            "state": {i: part(f"optimizer.{i}.") for i in indices if part(f"optimizer.{i}.")},
+            "param_groups": state.options["param_groups"],
+        }
+    )
+    if run.schedule is not None:
+        run.schedule.load_state_dict(run.schedule.state_dict() | state.options["schedule"])

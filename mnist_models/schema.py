@@ -1,0 +1,77 @@
+"""A JSON table into a dataclass, field by field: wrong or missing fields are named."""
+
+from __future__ import annotations
+
+import math
+import types
+import typing
+from dataclasses import fields, is_dataclass
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+class SchemaError(ValueError):
+    """A table that does not fit: which field, what was found, what was expected."""
+
+
+def read(kind: type[T], table: Any, where: str = "") -> T:
+    """Build a `kind` from the table, exactly: no field missing, none unknown, types strict.
+
+    Raises:
+        SchemaError: naming the field.
+    """
+    value: T = _read(kind, table, where)
+    return value
+
+
+def _read(kind: Any, value: Any, where: str) -> Any:
+    origin = typing.get_origin(kind)
+    if is_dataclass(kind):
+        return _read_dataclass(kind, value, where)
+    if origin in (list, dict):
+        return _read_container(origin, typing.get_args(kind), value, where)
+    if origin in (typing.Union, types.UnionType):  # only `... | None` is used
+        inner = next(option for option in typing.get_args(kind) if option is not type(None))
+        return None if value is None else _read(inner, value, where)
+    if kind is not Any:
+        _expect(_is(kind, value), _NAMES[kind], value, where)
+    return float(value) if kind is float else value
+
+
+_NAMES = {float: "a finite number", int: "a whole number", str: "text", bool: "true or false"}
+
+
+def _is(kind: type, value: Any) -> bool:
+    if isinstance(value, bool):  # Python counts it as an int
+        return kind is bool
+    if kind is float:
+        return isinstance(value, int | float) and math.isfinite(value)
+    return isinstance(value, kind)
+
+
+def _read_container(origin: Any, arguments: tuple[Any, ...], value: Any, where: str) -> Any:
+    if origin is list:
+        _expect(isinstance(value, list), "a list", value, where)
+        return [_read(arguments[0], item, f"{where}[{i}]") for i, item in enumerate(value)]
+    _expect(isinstance(value, dict), "a table", value, where)
+    return {key: _read(arguments[1], item, f"{where}.{key}") for key, item in value.items()}
+
+
+def _read_dataclass(kind: Any, value: Any, where: str) -> Any:
+    _expect(isinstance(value, dict), "a table", value, where)
+    hints = typing.get_type_hints(kind)
+    known = {field.name for field in fields(kind)}
+    prefix = f"{where}." if where else ""
+    if missing := sorted(known - value.keys()):
+        raise SchemaError(f"{prefix}{missing[0]}: missing")
+    if unknown := sorted(value.keys() - known):
+        raise SchemaError(f"{prefix}{unknown[0]}: no such field in a {kind.__name__.lower()}")
+    return kind(**{name: _read(hints[name], value[name], prefix + name) for name in known})
+
+
+def _expect(holds: bool, expected: str, value: Any, where: str) -> None:
+    if not holds:
+        found = repr(value)
+        found = found if len(found) <= 60 else found[:57] + "..."
+        raise SchemaError(f"{where or 'the record'}: found {found}, expected {expected}")

@@ -1,0 +1,62 @@
+"""A network's answers on a set of images, counted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mnist_models.data import Split, normalise
+
+CLASSES = 10
+_BATCH = 500  # images; the activations of a small network then stay in a CPU's cache
+
+
+@dataclass(frozen=True)
+class Score:
+    """What a network answered.
+
+    Attributes:
+        loss: mean cross-entropy, nats.
+        correct: images classified correctly.
+        total: images.
+        confusion: ``confusion[truth][answer]``, images.
+        misclassified: indices of the images classified wrongly, ascending.
+    """
+
+    loss: float
+    correct: int
+    total: int
+    confusion: list[list[int]]
+    misclassified: list[int]
+
+
+def logits_of(model: nn.Module, images: Tensor) -> Tensor:
+    """Evaluate in float32, batch by batch: uint8 ``(N, 28, 28) -> (N, 10)`` float32 logits.
+
+    The model's mode is put back as it was.
+    """
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode():
+            return torch.cat([model(normalise(batch)).float() for batch in images.split(_BATCH)])
+    finally:
+        model.train(was_training)
+
+
+def score(model: nn.Module, split: Split) -> Score:
+    """Score a model on a split that lies on the model's device."""
+    logits = logits_of(model, split.images)
+    answers = logits.argmax(1)
+    confusion = torch.bincount(split.labels * CLASSES + answers, minlength=CLASSES * CLASSES)
+    wrong = (answers != split.labels).nonzero().flatten().tolist()
+    return Score(
+        loss=F.cross_entropy(logits, split.labels).item(),
+        correct=len(split) - len(wrong),
+        total=len(split),
+        confusion=confusion.view(CLASSES, CLASSES).tolist(),
+        misclassified=wrong,
+    )

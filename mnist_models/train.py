@@ -1,0 +1,234 @@
+"""One loop for every model: an experiment, a seed and a data set give a record.
+
+Random numbers are a function of seed, epoch and step alone, so that a run that was stopped
+after any epoch goes on exactly as if it had not been.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import safetensors.torch
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mnist_models import record as records
+from mnist_models.augment import augment
+from mnist_models.checkpoint import FILE_NAME as CHECKPOINT
+from mnist_models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from mnist_models.data import MEAN, STD, Dataset, normalise
+from mnist_models.models import Experiment
+from mnist_models.optimisation import end_epoch, end_step
+from mnist_models.provenance import model_digest, provenance
+from mnist_models.recipe import Recipe
+from mnist_models.record import Epoch, Record
+from mnist_models.run import Run, capture, restore, seed_of, start
+from mnist_models.score import Score, score
+
+_CHUNK = 2_048  # images augmented at a time: enough to hide the calls, few enough for the cache
+_TIMED = (
+    "training and scoring of every epoch; not start-up, loading the data, or writing checkpoints"
+)
+
+
+class DivergedError(Exception):
+    """The training loss is no number any more."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run stands: told after every step and, with `finished` set, after every epoch."""
+
+    epoch: int  # from 1
+    epochs: int
+    step: int  # from 1, within the epoch
+    steps: int
+    loss: Tensor  # of the last batch, scalar on the device
+    learning_rate: float
+    finished: Epoch | None = None
+
+
+Listener = Callable[[Progress], None]
+
+
+def batches(
+    data: Dataset, recipe: Recipe, seed: int, epoch: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """The batches of one epoch (from 1), shuffled, augmented and normalised.
+
+    Each is ``(B, 1, 28, 28)`` float32 and ``(B,)`` int64; the last may be smaller. Several
+    batches are augmented at a time.
+    """
+    torch.manual_seed(seed_of(seed, epoch, "order"))
+    order = torch.randperm(len(data.train), device=data.train.images.device)
+    plain = not recipe.augmentation or epoch > recipe.epochs - recipe.plain_epochs
+    chunk = max(1, _CHUNK // recipe.batch_size) * recipe.batch_size
+    for number, indices in enumerate(order.split(chunk)):
+        images, labels = data.train.images[indices], data.train.labels[indices]
+        if plain:
+            inputs = normalise(images)
+        else:
+            torch.manual_seed(seed_of(seed, epoch, "augmentation", number))
+            inputs = augment(images, recipe.augmentation).sub_(MEAN).div_(STD)
+        yield from zip(
+            inputs.split(recipe.batch_size), labels.split(recipe.batch_size), strict=True
+        )
+
+
+def train_epoch(run: Run, data: Dataset, epoch: int, listener: Listener) -> tuple[float, int]:
+    """Train one epoch: the mean training loss, and the training images answered correctly.
+
+    Both are counted while training: on augmented images, with Dropout, before each update.
+    """
+    recipe = run.recipe
+    device = data.train.images.device
+    loss_sum = torch.zeros((), device=device)
+    correct = torch.zeros((), dtype=torch.int64, device=device)
+    run.model.train()
+    for step, (inputs, labels) in enumerate(batches(data, recipe, run.seed, epoch), start=1):
+        torch.manual_seed(seed_of(run.seed, epoch, step))
+        logits = run.model(inputs)
+        loss = F.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
+        run.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        run.optimizer.step()
+        rate = run.learning_rate
+        end_step(run.schedule)
+        if run.average is not None:
+            run.average.update_parameters(run.model)
+        loss_sum += loss.detach() * len(labels)
+        correct += (logits.detach().argmax(1) == labels).sum()
+        listener(Progress(epoch, recipe.epochs, step, run.steps, loss.detach(), rate))
+    mean = loss_sum.item() / len(data.train)
+    if not math.isfinite(mean):
+        raise DivergedError(
+            f"the training loss of epoch {epoch} is {mean}; a learning rate below "
+            f"{recipe.learning_rate} may keep it finite"
+        )
+    return mean, int(correct.item())
+
+
+def train(
+    experiment: Experiment,
+    seed: int,
+    data: Dataset,
+    folder: Path,
+    *,
+    resume: bool = False,
+    force: bool = False,
+    listener: Listener = lambda progress: None,
+) -> Record:
+    """Train one seed of an experiment and write its record into `folder`.
+
+    Args:
+        experiment: model and recipe.
+        seed: from 0.
+        data: on the device to train on.
+        folder: for checkpoint, weights and record; made if need be.
+        resume: go on from the checkpoint in `folder`, if there is one.
+        force: replace another record that stands in `folder`.
+        listener: told of every step and every epoch.
+
+    Raises:
+        DivergedError: the loss is no number any more.
+        CheckpointError: the checkpoint is damaged or of another run.
+        RecordExistsError: another record stands in `folder` and `force` is not set.
+    """
+    if not force:
+        records.refuse_existing(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    run = start(experiment, seed, len(data.train), data.train.images.device)
+    identity = {
+        "experiment": experiment.name,
+        "seed": seed,
+        "recipe": experiment.recipe.to_dict(),
+        "model": model_digest(run.model),
+        "data": data.name,
+        "split": data.split,
+        "md5": data.md5,
+    }
+    state = (load_checkpoint(folder, identity) if resume else None) or Checkpoint(identity)
+    if state.epochs:
+        restore(run, state)
+    for number in range(len(state.epochs) + 1, experiment.recipe.epochs + 1):
+        _advance(run, data, number, state, listener)
+        save_checkpoint(folder, state)
+    record = _record(experiment, run, data, state, score(run.scored, data.held_out))
+    record = records.save_record(record, state.kept, folder, force=force)
+    (folder / CHECKPOINT).unlink(missing_ok=True)
+    return record
+
+
+def _advance(run: Run, data: Dataset, number: int, state: Checkpoint, listener: Listener) -> None:
+    """Train and score epoch `number` and write it into the state."""
+    began = time.perf_counter()
+    first_rate = run.learning_rate
+    loss, correct = train_epoch(run, data, number, listener)
+    last_rate = float(run.optimizer.param_groups[0]["lr"])
+    end_epoch(run.schedule, loss)
+    result = score(run.scored, data.held_out)
+    epoch = Epoch(
+        epoch=number,
+        learning_rate=first_rate,
+        last_learning_rate=last_rate,
+        train_loss=loss,
+        train_correct=correct,
+        train_total=len(data.train),
+        test_loss=result.loss,
+        test_correct=result.correct,
+        test_total=result.total,
+    )
+    state.epochs.append(epoch)
+    state.seconds.append(time.perf_counter() - began)
+    state.kept[number] = safetensors.torch.save(
+        {name: value.cpu().contiguous() for name, value in run.scored.state_dict().items()}
+    )
+    state.kept.pop(number - records.KEPT_EPOCHS, None)
+    capture(run, state)
+    listener(
+        Progress(
+            number,
+            run.recipe.epochs,
+            run.steps,
+            run.steps,
+            torch.tensor(loss),
+            last_rate,
+            finished=epoch,
+        )
+    )
+
+
+def _record(
+    experiment: Experiment, run: Run, data: Dataset, state: Checkpoint, final: Score
+) -> Record:
+    return Record(
+        version=records.VERSION,
+        experiment=experiment.name,
+        seed=run.seed,
+        stacked=False,
+        parameters=sum(parameter.numel() for parameter in run.model.parameters()),
+        model_digest=model_digest(run.model),
+        recipe=experiment.recipe.to_dict(),
+        data=records.Data(
+            name=data.name,
+            split=data.split,
+            train_images=len(data.train),
+            held_out_images=len(data.held_out),
+            md5=data.md5,
+        ),
+        epochs=state.epochs,
+        confusion=final.confusion,
+        misclassified=final.misclassified,
+        weights=[
+            records.Weights(epoch, records.weights_name(epoch), hashlib.sha256(content).hexdigest())
+            for epoch, content in sorted(state.kept.items())
+        ],
+        provenance=provenance(data.train.images.device),
+        timing=records.Timing(sum(state.seconds), state.seconds, _TIMED),
+    )
