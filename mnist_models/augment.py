@@ -196,7 +196,8 @@ def _blend(levels: Tensor, factor: Tensor, with_mean: Tensor) -> Tensor:
 
     Grey levels 0 .. 255, float32 ``(B, 28, 28)``, to be cut off to whole ones, as Pillow does.
     """
-    mean = levels.sum((1, 2)).div_(SIDE * SIDE).add_(0.5).floor_()
+    pixels = SIDE * SIDE  # whole sums and a division that floors: rounded alike on any device
+    mean = levels.sum((1, 2)).add_(pixels // 2).div_(pixels, rounding_mode="floor")
     grey = torch.where(with_mean, mean, 0.0)[:, None, None]
     return levels.sub_(grey).mul_(factor[:, None, None]).add_(grey).clamp_(0, 255)
 

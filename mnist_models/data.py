@@ -22,12 +22,27 @@ from mnist_models.idx import (
     read_raw,
 )
 
+__all__ = [
+    "MEAN",
+    "STD",
+    "TEST_MD5",
+    "DataError",
+    "Dataset",
+    "DigitsWarning",
+    "DownloadError",
+    "Split",
+    "hold_out",
+    "load",
+    "normalise",
+    "tensor_md5",
+]
+
 MEAN = 0.1307  # of all training pixels in [0, 1]; every published system normalises by these
 STD = 0.3081
 
 VALIDATION_PER_CLASS = 500  # 5,000 images in all
-DIGITS_TEST_PER_CLASS = 36  # 360 of 1,797 images, about MNIST's 10,000 of 70,000 and countable
-DIGITS_VALIDATION_PER_CLASS = 14  # 140 of the 1,437 left, the share that MNIST holds out
+DIGITS_TEST_PER_CLASS = 36  # 360 of 1,797 images, a fifth: fewer would say little
+DIGITS_VALIDATION_PER_CLASS = 14  # 140 of the 1,437 left, a tenth
 _SPLIT_SEED = 0
 
 # md5 of the test tensors as `tensor_md5` takes it. The images' is that of t10k-images-idx3-ubyte

@@ -127,7 +127,7 @@ def _find(root: Path, name: str) -> Path | None:
             except (FileNotFoundError, NotADirectoryError):
                 continue
             except OSError as error:
-                raise _damaged(path, str(error.strerror)) from error
+                raise _damaged(path, f"cannot be read: {error.strerror}") from error
             return path
     return None
 

@@ -6,6 +6,7 @@ set, decides a run; it imports nothing and runs nothing.
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -115,4 +116,5 @@ class Recipe:
             {"kind": type(transform).__name__} | asdict(transform)
             for transform in self.augmentation
         ]
-        return table
+        plain: dict[str, Any] = json.loads(json.dumps(table))  # as a record holds it: no tuples
+        return plain

@@ -119,20 +119,18 @@ class Record:
         """The last epoch: what counts, best or not."""
         return self.epochs[-1]
 
-    def same_run_as(self, other: Record) -> bool:
-        """Whether one of the two can stand for the other: same model, recipe, seed and data."""
-
-        def key(record: Record) -> tuple[Any, ...]:
-            return (
-                record.experiment,
-                record.seed,
-                record.recipe,
-                record.model_digest,
-                record.data,
-                len(record.epochs),
-            )
-
-        return key(self) == key(other)
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What makes two runs the same run: one record can then stand for the other."""
+        return {
+            "experiment": self.experiment,
+            "seed": self.seed,
+            "recipe": self.recipe,
+            "model": self.model_digest,
+            "data": self.data.name,
+            "split": self.data.split,
+            "md5": self.data.md5,
+        }
 
 
 def canonical(table: Mapping[str, Any]) -> bytes:

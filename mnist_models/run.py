@@ -100,12 +100,19 @@ def restore(run: Run, state: Checkpoint) -> None:
     run.model.load_state_dict(part("model."))
     if run.average is not None:
         run.average.load_state_dict(part("average."))
-    indices = run.optimizer.state_dict()["param_groups"][0]["params"]
-    run.optimizer.load_state_dict(
-        {
-            "state": {i: part(f"optimizer.{i}.") for i in indices if part(f"optimizer.{i}.")},
-            "param_groups": state.options["param_groups"],
-        }
-    )
+    parameters = run.optimizer.param_groups[0]["params"]
+    values = {
+        index: {name: _laid_out_as(parameter, value) for name, value in found.items()}
+        for index, parameter in enumerate(parameters)
+        if (found := part(f"optimizer.{index}."))
+    }
+    run.optimizer.load_state_dict({"state": values, "param_groups": state.options["param_groups"]})
     if run.schedule is not None:
         run.schedule.load_state_dict(run.schedule.state_dict() | state.options["schedule"])
+
+
+def _laid_out_as(parameter: Tensor, value: Tensor) -> Tensor:
+    """The value in the memory layout of its parameter, which fused optimisers rely on."""
+    if value.shape != parameter.shape:
+        return value  # a step count
+    return torch.empty_like(parameter, dtype=value.dtype).copy_(value)

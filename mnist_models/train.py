@@ -12,11 +12,12 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import safetensors.torch
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from mnist_models import record as records
 from mnist_models.augment import augment
@@ -81,37 +82,76 @@ def batches(
         )
 
 
-def train_epoch(run: Run, data: Dataset, epoch: int, listener: Listener) -> tuple[float, int]:
-    """Train one epoch: the mean training loss, and the training images answered correctly.
+class Trained(NamedTuple):
+    """What one epoch of training gave.
 
-    Both are counted while training: on augmented images, with Dropout, before each update.
+    Loss and answers are counted while training: on augmented images, with Dropout, before each
+    update.
+    """
+
+    loss: float  # mean over the training images
+    correct: int  # training images
+    first_rate: float  # learning rate of the first step
+    last_rate: float  # learning rate of the last step
+
+
+def train_step(run: Run, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """One update on a batch ``(B, 1, 28, 28)``, ``(B,)``: its mean loss, its correct answers.
+
+    Both are scalars on the device, so that nothing waits for it.
+    """
+    logits = run.model(inputs)
+    loss = F.cross_entropy(logits, labels, label_smoothing=run.recipe.label_smoothing)
+    run.optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    run.optimizer.step()
+    end_step(run.schedule)
+    if run.average is not None:
+        run.average.update_parameters(run.model)
+    return loss.detach(), (logits.detach().argmax(1) == labels).sum()
+
+
+def train_epoch(run: Run, data: Dataset, epoch: int, listener: Listener) -> Trained:
+    """Train one epoch, counted from 1.
+
+    Raises:
+        DivergedError: the loss is no number any more.
     """
     recipe = run.recipe
     device = data.train.images.device
     loss_sum = torch.zeros((), device=device)
     correct = torch.zeros((), dtype=torch.int64, device=device)
+    first_rate = rate = run.learning_rate
     run.model.train()
     for step, (inputs, labels) in enumerate(batches(data, recipe, run.seed, epoch), start=1):
         torch.manual_seed(seed_of(run.seed, epoch, step))
-        logits = run.model(inputs)
-        loss = F.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
-        run.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        run.optimizer.step()
         rate = run.learning_rate
-        end_step(run.schedule)
-        if run.average is not None:
-            run.average.update_parameters(run.model)
-        loss_sum += loss.detach() * len(labels)
-        correct += (logits.detach().argmax(1) == labels).sum()
-        listener(Progress(epoch, recipe.epochs, step, run.steps, loss.detach(), rate))
+        loss, answered = train_step(run, inputs, labels)
+        loss_sum += loss * len(labels)
+        correct += answered
+        listener(Progress(epoch, recipe.epochs, step, run.steps, loss, rate))
     mean = loss_sum.item() / len(data.train)
     if not math.isfinite(mean):
         raise DivergedError(
             f"the training loss of epoch {epoch} is {mean}; a learning rate below "
             f"{recipe.learning_rate} may keep it finite"
         )
-    return mean, int(correct.item())
+    return Trained(mean, int(correct.item()), first_rate, rate)
+
+
+def identity_of(
+    experiment: Experiment, seed: int, data: Dataset, model: nn.Module
+) -> dict[str, Any]:
+    """What the record of this run will have as its `identity`."""
+    return {
+        "experiment": experiment.name,
+        "seed": seed,
+        "recipe": experiment.recipe.to_dict(),
+        "model": model_digest(model),
+        "data": data.name,
+        "split": data.split,
+        "md5": data.md5,
+    }
 
 
 def train(
@@ -144,15 +184,7 @@ def train(
         records.refuse_existing(folder)
     folder.mkdir(parents=True, exist_ok=True)
     run = start(experiment, seed, len(data.train), data.train.images.device)
-    identity = {
-        "experiment": experiment.name,
-        "seed": seed,
-        "recipe": experiment.recipe.to_dict(),
-        "model": model_digest(run.model),
-        "data": data.name,
-        "split": data.split,
-        "md5": data.md5,
-    }
+    identity = identity_of(experiment, seed, data, run.model)
     state = (load_checkpoint(folder, identity) if resume else None) or Checkpoint(identity)
     if state.epochs:
         restore(run, state)
@@ -168,17 +200,15 @@ def train(
 def _advance(run: Run, data: Dataset, number: int, state: Checkpoint, listener: Listener) -> None:
     """Train and score epoch `number` and write it into the state."""
     began = time.perf_counter()
-    first_rate = run.learning_rate
-    loss, correct = train_epoch(run, data, number, listener)
-    last_rate = float(run.optimizer.param_groups[0]["lr"])
-    end_epoch(run.schedule, loss)
+    trained = train_epoch(run, data, number, listener)
+    end_epoch(run.schedule, trained.loss)
     result = score(run.scored, data.held_out)
     epoch = Epoch(
         epoch=number,
-        learning_rate=first_rate,
-        last_learning_rate=last_rate,
-        train_loss=loss,
-        train_correct=correct,
+        learning_rate=trained.first_rate,
+        last_learning_rate=trained.last_rate,
+        train_loss=trained.loss,
+        train_correct=trained.correct,
         train_total=len(data.train),
         test_loss=result.loss,
         test_correct=result.correct,
@@ -197,8 +227,8 @@ def _advance(run: Run, data: Dataset, number: int, state: Checkpoint, listener: 
             run.recipe.epochs,
             run.steps,
             run.steps,
-            torch.tensor(loss),
-            last_rate,
+            torch.tensor(trained.loss),
+            trained.last_rate,
             finished=epoch,
         )
     )

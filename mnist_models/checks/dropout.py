@@ -1,0 +1,210 @@
+"""Dropout that draws anew in training, is the identity in evaluation, and matters."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from mnist_models.checks.blocks import name, uncovered
+from mnist_models.checks.forwards import Forwards, half
+from mnist_models.checks.result import CheckResult
+from mnist_models.probe import digits, relative_change, run
+from mnist_models.trace import Node, Operand, Taint, Trace
+
+_SMALLEST = 0.01  # drop probability that the rules ask for
+_DRAWN = 100_000  # mask elements after which a share of 0.01 is known to 0.0003
+_FORWARDS = 30
+_PLAIN = {"bernoulli", "div", "mul", "empty", "empty_like", "new_empty", "ones_like"}
+_HELP = "call nn.Dropout(p >= 0.01) on the features in training mode and pass its output on"
+
+
+@dataclass
+class Site:
+    """One operation that may drop; `masks` are what was drawn so far, True where dropped."""
+
+    node: Node
+    dropped: int = 0
+    drawn: int = 0
+    values: set[float] = field(default_factory=set)
+    fresh: bool = False
+    exact: float | None = None
+
+    @property
+    def share(self) -> float:
+        if self.exact is not None:
+            return self.exact
+        return self.dropped / max(1, self.drawn)
+
+    @property
+    def settled(self) -> bool:
+        """More draws would not change the verdict."""
+        if not self.drawn or not self.dropped:
+            return self.drawn >= _DRAWN
+        if not self.fresh:
+            return self.drawn >= _DRAWN / 10  # the same zeros again and again
+        sigma = (self.share * (1 - self.share) / self.drawn) ** 0.5
+        return self.exact is not None or self.drawn >= _DRAWN or self.share - 4 * sigma > _SMALLEST
+
+    @property
+    def enough(self) -> bool:
+        if self.exact is not None:
+            return round(self.exact, 6) >= _SMALLEST
+        sigma = (_SMALLEST * (1 - _SMALLEST) / max(1, self.drawn)) ** 0.5
+        return self.dropped > 0 and self.share + 3 * sigma >= _SMALLEST
+
+
+def check_dropout(forwards: Forwards, wanted: str) -> CheckResult:
+    """Judge every product of the features with a two-valued random mask.
+
+    Raises:
+        Exception: whatever the module's forward raises.
+    """
+    trace = forwards.trace(training=True)
+    found = [node for node in trace.nodes if _features(node) is not None]
+    fed = [node for node in found if forwards.depends(True, node, _features)]
+    effective = forwards.effective(True, fed, half)
+    sites = _measured(forwards, trace, effective)
+    two_valued = [site for site in sites if len(site.values) <= 2 and site.share < 1]
+    drawn = [site for site in two_valued if site.enough]
+    good = [site for site in drawn if site.fresh]
+    same = relative_change(forwards.logits(False), forwards.logits(False, seed=1)) < 1e-4
+    if not same:
+        cause = "two evaluations of the same images differ: something random runs in evaluation"
+        advice = "pass training=self.training to F.dropout, or use nn.Dropout"
+        return _result(False, len(good), wanted, cause, advice)
+    if not good:
+        return _result(False, 0, wanted, _why_none(found, fed, effective, two_valued, drawn))
+    rates = ", ".join(sorted({f"{site.share:.2g}" for site in good}))
+    missing = uncovered(trace, [site.node for site in good]) if wanted == "each-block" else []
+    if missing:
+        cause = f"no Dropout between the convolution {name(missing[0])} and the next one"
+        return _result(False, len(good), wanted, cause)
+    cause = f"{len(good)} Dropout operations reach the logits, p = {rates}"
+    return _result(True, len(good), wanted, cause)
+
+
+def _result(passed: bool, count: int, wanted: str, cause: str, advice: str = _HELP) -> CheckResult:
+    limit = "after each convolution" if wanted == "each-block" else ">= 1 with p >= 0.01"
+    return CheckResult("dropout", passed, count, limit, "layers", cause, "" if passed else advice)
+
+
+def _why_none(
+    found: list[Node], fed: list[Node], effective: list[Node], two: list[Site], drawn: list[Site]
+) -> str:
+    if not found:
+        return "nothing random is multiplied with the features in training mode"
+    if not fed:
+        return f"what {name(found[0])} drops from does not depend on the image"
+    if not effective:
+        return f"the output of {name(fed[0])} does not change the logits"
+    if not two:
+        return f"what {name(effective[0])} multiplies with is no mask of zeros and one value"
+    if not drawn:
+        return f"{name(two[0].node)} drops a share of {two[0].share:.4f}, less than 0.01"
+    return f"{name(drawn[0].node)} drops the same elements in every forward"
+
+
+def _random(operand: Operand | None) -> bool:
+    if operand is None:
+        return False
+    return Taint.RANDOM in operand.taint and Taint.IMAGE not in operand.taint
+
+
+def _is_image(operand: Operand | None) -> bool:
+    return operand is not None and Taint.IMAGE in operand.taint
+
+
+def _pair(node: Node) -> tuple[Operand, Operand] | None:
+    """The features and the mask of an operation that may drop."""
+    kind = node.name.rstrip("_")
+    if kind == "mul":
+        left, right = node.operand("self"), node.operand("other")
+    elif kind == "masked_fill":
+        left, right = node.operand("self"), node.operand("mask")
+    elif kind == "where":
+        chosen = [node.operand("self"), node.operand("other")]
+        left = next((operand for operand in chosen if _is_image(operand)), None)
+        right = None if all(map(_is_image, chosen)) else node.operand("condition")
+    elif kind == "index_put":
+        indices = [i for i in node.arguments["indices"] or [] if i is not None]
+        left, right = node.operand("self"), indices[0] if len(indices) == 1 else None
+        right = right if right is not None and right.dtype == torch.bool else None
+        right = None if _is_image(node.operand("values")) else right
+    else:
+        return None
+    if left is None or right is None:
+        return None
+    if kind == "mul" and _random(left) and _is_image(right):
+        left, right = right, left
+    return (left, right) if _is_image(left) and _random(right) else None
+
+
+def _features(node: Node) -> Operand | None:
+    if node.name == "native_dropout":
+        features = node.operand("input")
+        return features if _is_image(features) and node.arguments.get("train") else None
+    pair = _pair(node)
+    return None if pair is None else pair[0]
+
+
+def _dropped(node: Node) -> tuple[Tensor, set[float]] | None:
+    """True where this forward dropped, and the distinct values of the mask (three at most)."""
+    if node.name == "native_dropout":
+        kept = node.outputs[1].value
+        return None if kept is None else (~kept, {0.0, 1.0})
+    pair = _pair(node)
+    if pair is None or pair[1].value is None:
+        return None
+    mask = pair[1].value
+    values = set(mask.flatten()[:50_000].double().unique()[:3].tolist())
+    kind = node.name.rstrip("_")
+    if kind in {"masked_fill", "index_put"}:
+        return mask.bool(), values
+    if kind == "where" and not _is_image(node.operand("self")):
+        return mask.bool(), values
+    return mask == 0, values
+
+
+def _measured(forwards: Forwards, trace: Trace, nodes: list[Node]) -> list[Site]:
+    """Draw until the share that each of them drops is known."""
+    sites = [Site(node, exact=_exact(trace, node)) for node in nodes]
+    last: dict[int, Tensor] = {}
+    numbers = frozenset(node.number for node in nodes)
+    for seed in range(_FORWARDS if nodes else 0):
+        if seed >= 3 and all(site.settled for site in sites):
+            break
+        images = digits(64, seed=30)
+        drawn = run(forwards.module, images, training=True, seed=seed, values=numbers).nodes
+        for site in sites:
+            number = site.node.number
+            here = _dropped(drawn[number]) if number < len(drawn) else None
+            if here is None:
+                continue
+            mask, values = here
+            site.dropped += int(mask.sum())
+            site.drawn += mask.numel()
+            site.values |= values
+            if number in last:
+                site.fresh |= not torch.equal(mask, last[number])
+            last[number] = mask
+    return [site for site in sites if 0.0 in site.values or site.dropped == 0]
+
+
+def _exact(trace: Trace, node: Node) -> float | None:
+    """The drop probability, where a single draw of known probability made the mask."""
+    if node.name == "native_dropout":
+        return float(node.arguments["p"])
+    pair = _pair(node)
+    if pair is None:
+        return None
+    made = [trace.nodes[number] for number in trace.ancestors(pair[1].writers)]
+    drawn = [other for other in made if other.random]
+    if len(drawn) != 1 or drawn[0].name != "bernoulli_":
+        return None
+    # Arithmetic that keeps zeros zero; anything else is measured.
+    if not {other.name.rstrip("_") for other in made} <= _PLAIN:
+        return None
+    probability = drawn[0].arguments.get("p")
+    return 1 - probability if isinstance(probability, float) else None

@@ -1,0 +1,123 @@
+"""Stored tensors whose reading does not count as a parameter."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from mnist_models.checks.forwards import differs
+from mnist_models.checks.normalisation import is_batch_norm
+from mnist_models.probe import buffers
+from mnist_models.receptive_field.arguments import batch_statistics
+from mnist_models.trace import Node, Operand, Taint, Trace, address
+
+_CONSTANTS = 2  # single numbers that normalise the image: a mean and a standard deviation
+_INDEXING = {"index", "index_select", "gather", "index_put", "index_put_"}
+_STATISTICS = ("running_mean", "running_var")
+
+
+class Exemptions:
+    """Which reads are exempt; `learn` looks at each forward before `holds` is asked.
+
+    Exempt are running statistics that normalise features, are updated in training and are
+    read by nothing else, the
+    counter of batches that stands beside them, integers that pick from features, and at most two
+    single numbers applied to the image.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        tables = buffers(module)
+        self._counters = {
+            address(tensor)
+            for name, tensor in tables.items()
+            if name.endswith("num_batches_tracked")
+            and tensor.numel() == 1
+            and name.replace("num_batches_tracked", "running_mean") in tables
+        }
+        self._updated: set[object] = set()
+        self._good: dict[object, str] = {}
+        self._bad: set[object] = set()
+
+    def learn(self, first: Trace, second: Trace) -> None:
+        """Judge every read of a forward; the second ran on other images."""
+        for node in first.nodes:
+            if node.view:
+                continue
+            other = second.nodes[node.number] if node.number < len(second.nodes) else node
+            for operand in node.inputs:
+                if operand.stored:
+                    key, why = address(operand.tensor), self._reason(first, node, other, operand)
+                    if not why:
+                        self._bad.add(key)
+                    self._good[key] = why
+        constants = [key for key, why in self._good.items() if why == "constant"]
+        self._bad |= {key for key in constants[_CONSTANTS:] if key not in self._bad}
+
+    def holds(self, node: Node, operand: Operand) -> bool:
+        """This read is exempt, and so are all others of the same storage."""
+        key = address(operand.tensor)
+        if key in self._counters:
+            return True
+        if self._good.get(key) == "statistics" and key not in self._updated:
+            return False  # never updated, so no running statistics
+        return key in self._good and key not in self._bad
+
+    def _reason(self, trace: Trace, node: Node, other: Node, operand: Operand) -> str:
+        if is_batch_norm(node) and operand in map(node.operand, _STATISTICS):
+            if batch_statistics(node):
+                self._updated.add(address(operand.tensor))
+            return "statistics" if _normalises(node, other) else ""
+        if node.name in _INDEXING and _picks(node, operand):
+            return "index"
+        if node.pointwise and _on_image(trace, node, operand):
+            return "constant"
+        return ""
+
+
+def _normalises(node: Node, other: Node) -> bool:
+    """The features vary with the image, not little against what the statistics take away."""
+    here, there = node.operand("input", "self"), other.operand("input", "self")
+    if here is None or here.value is None or Taint.IMAGE not in here.taint:
+        return False
+    if there is None or there.value is None or other.name != node.name:
+        return True  # the image decided what runs
+    if here is there:
+        return True  # judged on another forward
+    if not differs(here.value, there.value):
+        return False
+    mean = node.operand("running_mean")
+    if mean is None or mean.value is None:
+        return True
+    dims = [dim for dim in range(here.value.ndim) if dim != 1]
+    varies = (here.value - there.value).double().square().mean().sqrt()
+    away = (mean.value.double() - here.value.double().mean(dims)).square().mean().sqrt()
+    return bool(varies >= 1e-2 * away)  # honest features vary about as much as they are large
+
+
+def _picks(node: Node, operand: Operand) -> bool:
+    """Integers that choose among features, no more of them than there are features."""
+    if operand.dtype.is_floating_point or operand.dtype.is_complex:
+        return False
+    source = node.operand("self")
+    if source is None or operand is source or Taint.IMAGE not in source.taint:
+        return False
+    count = 1
+    for size in operand.shape:
+        count *= size
+    features = 1
+    for size in source.shape[1:]:
+        features *= size
+    return count <= features
+
+
+def _on_image(trace: Trace, node: Node, operand: Operand) -> bool:
+    """A single number, combined with the image or an elementwise function of it."""
+    rest = [other for other in node.inputs if other is not operand]
+    if operand.tensor.numel() != 1 or not rest:
+        return False
+    taint = Taint.NONE
+    for other in rest:
+        taint |= other.taint
+    if Taint.IMAGE not in taint or Taint.PARAMETER in taint or Taint.RANDOM in taint:
+        return False
+    before = trace.ancestors(node.parents)
+    return all(trace.nodes[number].pointwise for number in before)

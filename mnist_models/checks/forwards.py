@@ -1,0 +1,106 @@
+"""The forwards that the checks share, and interventions on them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import Tensor, nn
+
+from mnist_models.probe import digits, relative_change, run
+from mnist_models.receptive_field.global_pooling import CHANGES
+from mnist_models.trace import Node, Operand, Taint, Trace
+from mnist_models.tracer import Replace
+
+CONVOLUTION = "convolution"
+BATCH = 4  # images in a forward
+
+
+class Forwards:
+    """Traced forwards of one module with random parameters, made once each.
+
+    Args:
+        module: its parameters stay as they are while this is in use.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
+        self._traces: dict[tuple[bool, int, int], Trace] = {}
+
+    def trace(self, training: bool, image: int = 0, seed: int = 0) -> Trace:
+        """The forward on image batch number `image`, with the generators seeded by `seed`."""
+        key = (training, image, seed)
+        if key not in self._traces:
+            batch = digits(BATCH, seed=20 + image)
+            self._traces[key] = run(self.module, batch, training=training, seed=seed)
+        return self._traces[key]
+
+    def logits(self, training: bool, image: int = 0, seed: int = 0) -> Tensor:
+        """``(4, 10)``.
+
+        Raises:
+            TypeError: the forward returned something else than a tensor.
+        """
+        return logits(self.trace(training, image, seed))
+
+    def effect(self, training: bool, numbers: Iterable[int], replace: Replace) -> float:
+        """How far the logits move when these operations' outputs are replaced.
+
+        In standard deviations of the logits.
+        """
+        batch = digits(BATCH, seed=20)
+        table = dict.fromkeys(numbers, replace)
+        changed = run(self.module, batch, training=training, replace=table, values=False)
+        return relative_change(self.logits(training), logits(changed))
+
+    def effective(self, training: bool, nodes: list[Node], replace: Replace) -> list[Node]:
+        """Those whose output reaches the logits, each by itself and all together.
+
+        Together, so that two which cancel each other are found out.
+        """
+        kept = [n for n in nodes if self.effect(training, [n.number], replace) >= CHANGES]
+        numbers = [node.number for node in kept]
+        if len(kept) > 1 and self.effect(training, numbers, replace) < CHANGES:
+            return []
+        return kept
+
+    def depends(self, training: bool, node: Node, pick: Callable[[Node], Operand | None]) -> bool:
+        """An input of this operation differs between two images."""
+        other = self.trace(training, image=1).nodes
+        if node.number >= len(other) or other[node.number].name != node.name:
+            return True  # the image decided what runs
+        here, there = pick(node), pick(other[node.number])
+        if here is None or there is None or here.value is None or there.value is None:
+            return False
+        return Taint.IMAGE in here.taint and differs(here.value, there.value)
+
+
+def logits(trace: Trace) -> Tensor:
+    if trace.logits is None or trace.logits.value is None:
+        kind = type(trace.output).__name__
+        raise TypeError(f"the forward pass returned a {kind}; expected a tensor of logits")
+    return trace.logits.value
+
+
+def differs(a: Tensor, b: Tensor) -> bool:
+    """By more than a thousandth of their size: rounding and decoys are no difference."""
+    if a.shape != b.shape or a.dtype != b.dtype:
+        return True
+    a, b = a.double(), b.double()
+    size = torch.maximum(a.square().mean(), b.square().mean()).sqrt()
+    return bool((a - b).square().mean().sqrt() > 1e-3 * size)
+
+
+def noise(tensor: Tensor) -> Tensor:
+    """Fixed noise of the mean and spread of `tensor`: what it says is lost, its scale is not."""
+    generator = torch.Generator().manual_seed(7)
+    drawn = torch.randn(tuple(tensor.shape), generator=generator).to(tensor)
+    spread = tensor.std() if tensor.numel() > 1 else tensor.abs().sum()
+    return tensor.mean() + drawn * torch.nan_to_num(spread)
+
+
+def half(tensor: Tensor) -> Tensor:
+    """Every other element, by a fixed draw, becomes zero: what a strong dropout does."""
+    generator = torch.Generator().manual_seed(8)
+    mask = torch.rand(tuple(tensor.shape), generator=generator) < 0.5
+    return tensor * mask.to(tensor)

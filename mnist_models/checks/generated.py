@@ -1,0 +1,136 @@
+"""Weights that are stored nowhere: drawn, computed or spelled out in the forward pass."""
+
+from __future__ import annotations
+
+import math
+
+from mnist_models.trace import Node, Operand, Taint, Trace
+
+_WEIGHING = {"convolution", "mm", "addmm", "bmm", "baddbmm", "mv", "addmv", "dot", "addbmm"}
+_INDEXING = {"index", "index_select", "gather", "embedding"}
+_SPELLING = {"full", "fill", "fill_", "scalar_tensor", "full_like", "new_full"}
+_FLOWS = Taint.IMAGE | Taint.PARAMETER | Taint.STORED | Taint.RANDOM
+
+
+def random_weights(first: Trace, second: Trace) -> int:
+    """Elements drawn in evaluation that are the same in each, or are used as weights.
+
+    The two forwards start from different states of the generators, so that what comes out
+    the same was seeded. Noise that is fresh each time holds nothing.
+    """
+    if first.logits is None:
+        return 0
+    reach = first.ancestors(first.logits.writers)
+    counts: dict[int, int] = {}
+    weights = {operand.storage for node in first.nodes for operand in _weights(node)}
+    roots = {
+        number
+        for operand_storage in weights
+        for number in first.ancestors(first.storages[operand_storage].writers)
+        if Taint.RANDOM in first.storages[operand_storage].taint
+    }
+    children = first.children()
+    for node in first.nodes:
+        if not node.random or node.number not in reach or not node.outputs:
+            continue
+        out = node.outputs[0]
+        if Taint.IMAGE in out.taint or (not _floating(out) and _indexes(first, node, children)):
+            continue
+        if node.number in roots or _same(node, second):
+            counts[out.storage] = max(counts.get(out.storage, 0), math.prod(out.shape))
+    return sum(counts.values())
+
+
+def _floating(operand: Operand) -> bool:
+    return operand.dtype.is_floating_point or operand.dtype.is_complex
+
+
+def _indexes(trace: Trace, node: Node, children: dict[int, list[int]]) -> bool:
+    readers = [trace.nodes[number] for number in children[node.number]]
+    return all(
+        reader.name in _INDEXING
+        and (source := reader.operand("self")) is not None
+        and Taint.IMAGE in source.taint
+        for reader in readers
+    )
+
+
+def _same(node: Node, other: Trace) -> bool:
+    if node.number >= len(other.nodes) or other.nodes[node.number].name != node.name:
+        return True
+    here, there = node.outputs[0].value, other.nodes[node.number].outputs[0].value
+    if here is None or there is None or here.shape != there.shape:
+        return True
+    return bool((here == there).all())
+
+
+def generated_weights(trace: Trace) -> int:
+    """Elements of non-uniform computed tensors that weigh features, alone or with parameters."""
+    mixed: dict[int, dict[int, int]] = {}  # storage -> computed storage in it -> elements
+    counts: dict[int, int] = {}
+    for node in trace.nodes:
+        taint = Taint.NONE
+        for operand in node.inputs:
+            taint |= operand.taint
+        if Taint.IMAGE in taint:
+            for operand in _weights(node):
+                if _computed(operand):
+                    counts[operand.storage] = _elements(operand)
+                for storage, number in mixed.get(operand.storage, {}).items():
+                    counts[storage] = max(number, counts.get(storage, 0))
+        elif taint & _FLOWS and not node.view:
+            found: dict[int, int] = {}
+            for operand in node.inputs:
+                found |= mixed.get(operand.storage, {})
+                if _computed(operand) and node.name not in _INDEXING:
+                    found[operand.storage] = _elements(operand)
+            for operand in node.outputs:
+                mixed.setdefault(operand.storage, {}).update(found)
+    return sum(counts.values())
+
+
+def _weights(node: Node) -> list[Operand]:
+    """What this operation weighs features with: the operands that are no features."""
+    if node.name in _WEIGHING:
+        pair = [node.operand("weight")] if node.name == "convolution" else node.inputs[-2:]
+    elif node.name.rstrip("_") in {"mul", "div"}:
+        pair = [node.operand("self"), node.operand("other")]
+        features = [o for o in pair if o is not None and Taint.IMAGE in o.taint]
+        # A window over positions is no weight; what tells channels apart is.
+        pair = [o for o in pair if o is not None and features and _by_channel(o, features[0])]
+    else:
+        return []
+    if not any(Taint.IMAGE in operand.taint for operand in node.inputs):
+        return []
+    return [o for o in pair if o is not None and Taint.IMAGE not in o.taint]
+
+
+def _by_channel(operand: Operand, features: Operand) -> bool:
+    if len(features.shape) < 4:
+        return True
+    return math.prod(operand.shape[:-2]) > 1
+
+
+def _computed(operand: Operand) -> bool:
+    """Made in this forward from nothing stored, and not the same number throughout."""
+    value = operand.value
+    if operand.taint & _FLOWS or value is None or not value.numel():
+        return False
+    return bool((value != value.flatten()[0]).any())
+
+
+def _elements(operand: Operand) -> int:
+    return math.prod(size for size, step in zip(operand.shape, operand.stride, strict=True) if step)
+
+
+def literals(trace: Trace) -> int:
+    """Distinct numbers that the code writes into elementwise arithmetic."""
+    return len(
+        {
+            number
+            for node in trace.nodes
+            if node.pointwise or node.name in _SPELLING
+            for number in node.scalars()
+        }
+        - {-1, 0, 1}  # defaults, such as the factor of an addition
+    )

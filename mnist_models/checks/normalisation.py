@@ -1,0 +1,87 @@
+"""BatchNorm that really normalises by the batch, on the way to the logits."""
+
+from __future__ import annotations
+
+from mnist_models.checks.blocks import name, uncovered
+from mnist_models.checks.forwards import Forwards, noise
+from mnist_models.checks.result import CheckResult
+from mnist_models.receptive_field.arguments import batch_statistics
+from mnist_models.receptive_field.geometry import Geometry
+from mnist_models.receptive_field.operations import follow
+from mnist_models.trace import Node, Operand
+
+_HELP = "call nn.BatchNorm2d on the features in both modes and pass its output on"
+_OTHERS = {"native_group_norm": "GroupNorm", "native_layer_norm": "LayerNorm"}
+
+
+def check_batch_norm(forwards: Forwards, wanted: str) -> CheckResult:
+    """A batch normalisation counts if it takes its statistics from several samples.
+
+    It must use these in training and running ones in evaluation, and change the logits in both.
+
+    Raises:
+        Exception: whatever the module's forward raises.
+    """
+    training = forwards.trace(training=True)
+    geometry = follow(training)
+    nodes = [node for node in training.nodes if is_batch_norm(node)]
+    fresh = [node for node in nodes if batch_statistics(node)]
+    mixing = [node for node in fresh if _mixes(node, geometry.get(node.number))]
+    fed = [node for node in mixing if forwards.depends(True, node, _input)]
+    effective = forwards.effective(True, fed, noise)
+    evaluation = [node for node in forwards.trace(training=False).nodes if is_batch_norm(node)]
+    running = [node for node in evaluation if not batch_statistics(node)]
+    stays = [n for n in running if forwards.depends(False, n, _input)]
+    if effective and not forwards.effective(False, stays, noise):
+        cause = "no BatchNorm with running statistics reaches the logits in evaluation"
+        return _result(False, 0, wanted, cause)
+    if not effective:
+        cause = _why_none(training.nodes, nodes, fresh, mixing, fed)
+        return _result(False, 0, wanted, cause)
+    missing = uncovered(training, effective) if wanted == "each-block" else []
+    if missing:
+        cause = f"no BatchNorm between the convolution {name(missing[0])} and the next one"
+        return _result(False, len(effective), wanted, cause)
+    cause = f"{len(effective)} BatchNorm operations normalise by the batch and reach the logits"
+    return _result(True, len(effective), wanted, cause)
+
+
+def _result(passed: bool, count: int, wanted: str, cause: str) -> CheckResult:
+    limit = "after each convolution" if wanted == "each-block" else ">= 1"
+    return CheckResult("batch-norm", passed, count, limit, "layers", cause, "" if passed else _HELP)
+
+
+def is_batch_norm(node: Node) -> bool:
+    return "batch_norm" in node.name and "backward" not in node.name
+
+
+def _input(node: Node) -> Operand | None:
+    return node.operand("input", "self")
+
+
+def _mixes(node: Node, geometry: Geometry | None) -> bool:
+    """Several samples share the statistics of a channel; InstanceNorm has one batch of B x C."""
+    operand = _input(node)
+    if operand is None:
+        return False
+    if geometry is None or geometry.unknown:
+        return operand.shape[0] > 1
+    samples = [any(step[0] and size > 1 for size, step in dim) for dim in geometry.dims]
+    return any(samples[:1] + samples[2:])
+
+
+def _why_none(
+    all_nodes: list[Node], nodes: list[Node], fresh: list[Node], mixing: list[Node], fed: list[Node]
+) -> str:
+    others = sorted({_OTHERS[node.name] for node in all_nodes if node.name in _OTHERS})
+    if not nodes:
+        if others:
+            return f"{' and '.join(others)} runs, but no BatchNorm"
+        return "no batch normalisation runs in training mode"
+    if not fresh:
+        return f"BatchNorm {name(nodes[0])} uses its running statistics in training mode too"
+    if not mixing:
+        return f"{name(fresh[0])} normalises each sample by itself, as InstanceNorm does"
+    if not fed:
+        return f"the input of BatchNorm {name(mixing[0])} does not depend on the image"
+    return f"the output of BatchNorm {name(fed[0])} does not change the logits"

@@ -1,0 +1,158 @@
+"""How many stored numbers the forward pass uses, wherever they are kept."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from mnist_models.checks.elements import Elements, content
+from mnist_models.checks.exemptions import Exemptions
+from mnist_models.checks.forwards import logits
+from mnist_models.checks.generated import generated_weights, literals, random_weights
+from mnist_models.probe import digits, parameters, randomise, run
+from mnist_models.trace import Operand, Taint, Trace, address
+
+_LITERALS = 32  # distinct numbers in the code of an honest forward pass; more spell weights out
+
+
+@dataclass(frozen=True)
+class Count:
+    """The number of parameters, or None, and one sentence on what it is made of."""
+
+    total: int | None
+    cause: str
+
+
+@dataclass
+class _Pair:
+    """Two forwards on different images, from the same generator state."""
+
+    first: Trace
+    second: Trace
+
+
+def count_parameters(module: nn.Module) -> Count:
+    """Count on the values as they are, then on random ones, and keep the smaller reading.
+
+    What is exempt must be so in one of them only: a zero-initialised scale makes honest features
+    constant, and drawing parameters at random can do the same to trained running statistics.
+
+    Raises:
+        Exception: whatever the module's forward raises.
+    """
+    found = [_count(module)]
+    saved = {name: tensor.detach().clone() for name, tensor in parameters(module).items()}
+    randomise(module, seed=2, statistics=False)
+    found.append(_count(module))
+    with torch.no_grad():
+        for name, tensor in parameters(module).items():
+            tensor.copy_(saved[name])
+    for count in found:
+        if count.total is None:
+            return count
+    return min(found, key=lambda count: count.total or 0)
+
+
+def _count(module: nn.Module) -> Count:
+    evaluation = _Pair(run(module, digits(4, seed=50)), run(module, digits(4, seed=51)))
+    if (cause := _outside(evaluation)) is not None:
+        return Count(None, cause)
+    training = _Pair(
+        run(module, digits(4, seed=50), training=True),
+        run(module, digits(4, seed=51), training=True),
+    )
+    last = [run(module, digits(count, seed=52)) for count in (3, 1)]
+    again = run(module, digits(4, seed=50), seed=1)
+    for trace in (training.first, *last):
+        if trace.opaque:
+            return Count(None, f"{trace.opaque} takes an object whose content cannot be counted")
+    registered = Elements()
+    for tensor in parameters(module).values():
+        registered.add(tensor)
+    exempt = Exemptions(module)
+    exempt.learn(evaluation.first, evaluation.second)
+    exempt.learn(training.first, training.second)
+    for trace in last:
+        exempt.learn(trace, trace)
+    traces = [evaluation.first, evaluation.second, training.first, training.second, *last]
+    stored, readers = _stored(traces, registered, exempt)
+    parts = {
+        "registered": registered.count(),
+        f"stored in other tensors, read by {_listed(readers)}": stored,
+        "drawn at random in the forward pass": random_weights(evaluation.first, again),
+        "computed in the forward pass and used as weights": generated_weights(evaluation.first),
+    }
+    spelled = literals(evaluation.first)
+    parts["written as literals"] = spelled if spelled > _LITERALS else 0
+    cause = " + ".join(f"{number:,} {what}" for what, number in parts.items() if number)
+    return Count(sum(parts.values()), cause or "the forward pass uses no stored number")
+
+
+def _listed(readers: Counter[str]) -> str:
+    return ", ".join(name for name, _ in readers.most_common(3))
+
+
+def _outside(pair: _Pair) -> str | None:
+    """Why the trace does not show all that depends on the image, if so."""
+    for trace in (pair.first, pair.second):
+        if trace.opaque:
+            return f"{trace.opaque} takes an object whose content cannot be counted"
+        if trace.escaped:
+            return f"the forward pass calls {trace.escaped}() on features: computed outside torch"
+    for here, there in zip(pair.first.nodes, pair.second.nodes, strict=False):
+        if here.name != there.name:
+            break  # the image decided what runs
+        for a, b in zip(here.inputs + here.outputs, there.inputs + there.outputs, strict=False):
+            if Taint.IMAGE not in a.taint and _other(a, b) and "empty" not in here.name:
+                return (
+                    f"what {here.name} handles depends on the image by a way outside torch's"
+                    " operations"
+                )
+    returned = pair.first.logits
+    if returned is not None and Taint.IMAGE not in returned.taint:
+        if torch.equal(logits(pair.first), logits(pair.second)):
+            return None
+        return "the logits depend on the image by a way outside torch's operations"
+    return None
+
+
+def _other(a: Operand, b: Operand) -> bool:
+    if a.value is None or b.value is None or a.shape != b.shape:
+        return a.shape != b.shape
+    if a.value.layout != torch.strided:
+        return False
+    return not torch.equal(torch.nan_to_num(a.value), torch.nan_to_num(b.value))
+
+
+def _stored(
+    traces: list[Trace], registered: Elements, exempt: Exemptions
+) -> tuple[int, Counter[str]]:
+    """Elements that any forward reads beyond the registered ones, and what reads them."""
+    everything, seen = Elements(), Counter[object]()
+    readers: Counter[str] = Counter()
+    shown: dict[object, Tensor] = {}
+    for trace in traces:
+        met: set[object] = set()
+        for node in trace.nodes:
+            for operand in [] if node.view else node.inputs:
+                if operand.stored and not exempt.holds(node, operand):
+                    everything.add(operand.tensor)
+                    key = address(operand.tensor)
+                    met.add(key)
+                    shown[key] = operand.tensor
+                    if Taint.PARAMETER not in operand.taint:
+                        readers[node.name] += 1
+        seen.update(met)
+    total = 0
+    contents: set[str] = set()
+    for key in everything.keys:
+        if seen[key] == 1 and key not in registered.keys:
+            mark = content(shown[key])
+            if mark in contents:
+                continue
+            contents.add(mark)
+        total += everything.count(key) - everything.overlap(key, registered)
+    return total, readers

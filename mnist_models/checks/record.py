@@ -1,0 +1,122 @@
+"""Checks on a record: epochs, accuracy, consistency, test set.
+
+The final epoch counts, not the best. Where stored weights were scored again, a limit applies
+to the lower of the two counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from mnist_models.assignment import IMAGES, Assignment, Limit
+from mnist_models.checks.result import CheckResult
+from mnist_models.data import TEST_MD5
+from mnist_models.record import Record
+
+
+def check_record(
+    record: Record, assignment: Assignment, rescored: Mapping[int, int] | None = None
+) -> list[CheckResult]:
+    """Hold a record against an assignment.
+
+    Args:
+        record: as loaded, so free of contradictions.
+        assignment: its limits.
+        rescored: epoch -> images correct as measured again, where that was done.
+    """
+    return list(_checks(record, assignment, rescored or {}))
+
+
+def _checks(
+    record: Record, assignment: Assignment, rescored: Mapping[int, int]
+) -> Iterator[CheckResult]:
+    on_test_set = _test_set(record)
+    if assignment.epochs is not None:
+        yield _epochs(record, assignment.epochs)
+    if assignment.accuracy is not None:
+        yield _accuracy(record, assignment.accuracy, rescored, on_test_set)
+    if assignment.accuracy is not None and assignment.consistent_epochs is not None:
+        yield _consistency(record, assignment, rescored, on_test_set)
+    yield on_test_set
+
+
+def _epochs(record: Record, limit: Limit) -> CheckResult:
+    count = len(record.epochs)
+    passed = limit.holds(count)
+    return CheckResult(
+        name="epochs",
+        passed=passed,
+        measured=count,
+        limit=str(limit),
+        unit="epochs",
+        cause=f"trained for {count} epochs",
+        help="" if passed else f"Train for {limit} epochs: set `epochs` in the recipe.",
+    )
+
+
+def _test_set(record: Record) -> CheckResult:
+    data = record.data
+    size_fits = data.held_out_images == IMAGES
+    md5_fits = all(data.md5.get(name) == md5 for name, md5 in TEST_MD5.items())
+    passed = size_fits and md5_fits
+    scored = f"scored on {data.held_out_images:,} images of {data.name} ({data.split})"
+    found = "with the canonical md5" if md5_fits else "whose md5 is not that of MNIST's test set"
+    return CheckResult(
+        name="test-set",
+        passed=passed,
+        measured=data.held_out_images,
+        limit=f"{IMAGES:,} images, canonical md5",
+        unit="images",
+        cause=f"{scored}, {found}",
+        help="" if passed else "Train with --dataset mnist and without --val.",
+    )
+
+
+def _correct(record: Record, epoch: int, rescored: Mapping[int, int]) -> int:
+    stored = record.epochs[epoch - 1].test_correct
+    return min(stored, rescored.get(epoch, stored))
+
+
+def _accuracy(
+    record: Record, limit: Limit, rescored: Mapping[int, int], test_set: CheckResult
+) -> CheckResult:
+    correct = _correct(record, record.final.epoch, rescored)
+    passed = limit.holds(correct) if test_set.passed else None
+    cause = f"{correct:,} of {record.final.test_total:,} images correct in the final epoch"
+    return CheckResult(
+        name="accuracy",
+        passed=passed,
+        measured=correct,
+        limit=str(limit),
+        unit="images",
+        cause=cause if test_set.passed else f"{cause}, but it was {test_set.cause}",
+        help="" if passed else (test_set.help or "The final epoch counts, not the best one."),
+    )
+
+
+def _consistency(
+    record: Record, assignment: Assignment, rescored: Mapping[int, int], test_set: CheckResult
+) -> CheckResult:
+    limit, count = assignment.accuracy, assignment.consistent_epochs
+    assert limit is not None  # the caller asks only then
+    assert count is not None
+    last = [epoch.epoch for epoch in record.epochs[-count:]]
+    correct = [_correct(record, epoch, rescored) for epoch in last]
+    enough = len(last) == count
+    held = enough and all(map(limit.holds, correct))
+    cause = f"the last epochs scored {', '.join(f'{number:,}' for number in correct)}"
+    if not enough:
+        cause += f"; {count} were asked for"
+    if not test_set.passed:
+        cause += f", but it was {test_set.cause}"
+    passed = held if test_set.passed else None
+    advice = "Let the learning rate fall to zero, or average the weights, so that no epoch dips."
+    return CheckResult(
+        name="consistency",
+        passed=passed,
+        measured=min(correct),
+        limit=f"{limit} in each of the last {count} epochs",
+        unit="images",
+        cause=cause,
+        help="" if passed else (test_set.help or advice),
+    )

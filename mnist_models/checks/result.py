@@ -1,0 +1,41 @@
+"""What a check says."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """One property of one module, measured.
+
+    Attributes:
+        name: such as ``parameters`` or ``batch-norm``.
+        passed: None where it could not be measured; never a pass.
+        measured: the number or word found, or None.
+        limit: what was asked for, such as ``< 8,000``, or None.
+        unit: of what was measured.
+        cause: one sentence on what was found.
+        help: what to try, or "" when passed.
+    """
+
+    name: str
+    passed: bool | None
+    measured: int | float | str | None
+    limit: str | None
+    unit: str
+    cause: str
+    help: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON-ready table."""
+        return asdict(self)
+
+
+def unmeasured(name: str, limit: str | None, unit: str, error: Exception) -> CheckResult:
+    """The result of a check that could not be carried out."""
+    text = str(error).strip().split("\n")[0]
+    cause = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    advice = "make the forward pass run on (B, 1, 28, 28) float images in both modes"
+    return CheckResult(name, None, None, limit, unit, cause, advice)

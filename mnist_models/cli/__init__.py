@@ -1,0 +1,80 @@
+"""The command line: parses, calls, prints. Only this package prints.
+
+Exit status: 0 where all is well, 1 where a check or a comparison failed, 2 where something
+could not be measured or the input was bad, 130 after Ctrl-C, 143 after SIGTERM.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import sys
+import warnings
+from types import FrameType
+from typing import NoReturn
+
+from mnist_models.assignment import AssignmentError
+from mnist_models.checkpoint import CheckpointError
+from mnist_models.cli import architecture, timing, training
+from mnist_models.data import DataError
+from mnist_models.models import UnknownExperimentError
+from mnist_models.record import RecordError
+from mnist_models.train import DivergedError
+
+_EXPECTED = (
+    AssignmentError,
+    CheckpointError,
+    DataError,
+    DivergedError,
+    OSError,  # no permission, disk full: the system's own words say which file
+    RecordError,
+    UnknownExperimentError,
+)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The parser of all commands."""
+    top = argparse.ArgumentParser(
+        prog="python -m mnist_models",
+        description="Small MNIST classifiers in which no claim can stand that was not measured.",
+        epilog="example: python -m mnist_models check path/to/model.py:Net",
+    )
+    commands = top.add_subparsers(required=True, metavar="command")
+    for add in (*architecture.COMMANDS, *training.COMMANDS, *timing.COMMANDS):
+        add(commands)
+    return top
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; returns the exit status, and prints no traceback for bad input."""
+    signal.signal(signal.SIGTERM, _terminate)
+    options = parser().parse_args(arguments)
+    wants_json = bool(getattr(options, "json", False))
+    try:
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            status: int = options.run(options)
+        sys.stdout.flush()
+        return status
+    except KeyboardInterrupt:
+        print("\nstopped", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader, head for one, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except _EXPECTED as error:
+        if wants_json:
+            print(json.dumps({"passed": None, "cause": str(error)}))
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+def _terminate(number: int, frame: FrameType | None) -> NoReturn:
+    print("\nterminated", file=sys.stderr)
+    raise SystemExit(128 + number)
+
+
+def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
+    print(f"warning: {message}", file=sys.stderr)

@@ -1,0 +1,174 @@
+"""The commands that need no data set: list, summary, check."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from mnist_models.assignment import ASSIGNMENTS, CARD, find_assignment
+from mnist_models.cli.options import Commands, declare, positive, show_json
+from mnist_models.isolation import check_target, summarise_target
+from mnist_models.models import EXPERIMENTS
+from mnist_models.tables import check_table, table, verdict
+
+_MEBIBYTE = 1 << 20
+_TARGET = "an experiment, path/to/model.py:Net, or package.module:Net"
+
+
+def add_list(commands: Commands) -> None:
+    declare(
+        commands,
+        "list",
+        run_list,
+        "List the experiments: the published ones, and this project's own.",
+        "list --json",
+    )
+
+
+def run_list(options: argparse.Namespace) -> int:
+    rows = [
+        {
+            "experiment": experiment.name,
+            "parameters": sum(p.numel() for p in experiment.build().parameters()),
+            "epochs": experiment.recipe.epochs,
+            "batch_size": experiment.recipe.batch_size,
+            "assignment": experiment.assignment.name,
+            "claimed_percent": experiment.claim.percent if experiment.claim else None,
+            "source": experiment.source,
+            "target": experiment.target,
+        }
+        for experiment in EXPERIMENTS.values()
+    ]
+    if options.json:
+        show_json(rows)
+        return 0
+    header = ("experiment", "parameters", "epochs", "batch", "assignment", "claimed %", "source")
+    keys = [key for key in rows[0] if key != "target"]
+    print(table(header, [[row[key] or "-" for key in keys] for row in rows]))
+    print("\nassignments:")
+    for assignment in ASSIGNMENTS.values():
+        print(f"  {assignment.name}: {assignment.title}")
+    return 0
+
+
+def _add_target(command: argparse.ArgumentParser) -> None:
+    command.add_argument("target", help=_TARGET)
+    command.add_argument(
+        "--time-limit",
+        type=positive,
+        default=60.0,
+        metavar="SECONDS",
+        help="on the whole child process that runs the code (default: 60)",
+    )
+    command.add_argument(
+        "--memory-limit",
+        type=positive,
+        default=4096.0,
+        metavar="MIB",
+        help="on its resident size (default: 4096)",
+    )
+
+
+def add_summary(commands: Commands) -> None:
+    command = declare(
+        commands,
+        "summary",
+        run_summary,
+        "Show a network layer by layer: torchinfo's summary, and how the receptive field grows.",
+        "summary steps-6",
+    )
+    _add_target(command)
+
+
+def run_summary(options: argparse.Namespace) -> int:
+    found = summarise_target(
+        options.target, options.time_limit, int(options.memory_limit * _MEBIBYTE)
+    )
+    if options.json:
+        show_json(found.to_dict())
+    elif found.cause:
+        print(f"error: {options.target} could not be summarised: {found.cause}", file=sys.stderr)
+    else:
+        print(found.layers)
+        print()
+        print(_field_table(found.rows))
+        before, output = (found.receptive_field[key] for key in ("before_pooling", "output"))
+        print(
+            f"receptive field: {_pixels(before)} at the input of the global pooling, "
+            f"{_pixels(output)} at the output"
+        )
+        if found.receptive_field["cause"] and None in (before, output):
+            print(found.receptive_field["cause"])
+    _show_output(found.output)
+    return 2 if found.cause else 0
+
+
+def _pixels(field: int | None) -> str:
+    return "unknown" if field is None else f"{field} pixels"
+
+
+def _field_table(rows: list[dict[str, object]]) -> str:
+    def pair(value: object) -> str:
+        height, width = value if isinstance(value, list | tuple) else (value, value)
+        return f"{height}" if height == width else f"{height}x{width}"
+
+    pairs = ("kernel", "stride", "padding", "dilation")
+    header = ("layer", "operation", *pairs, "jump", "size", "channels", "receptive field")
+    return table(
+        header,
+        [
+            (
+                row["name"] or "-",
+                row["operation"],
+                *(pair(row[key]) for key in pairs),
+                row["jump"],
+                pair(row["size"]),
+                row["channels"],
+                row["receptive_field"],
+            )
+            for row in rows
+        ],
+    )
+
+
+def add_check(commands: Commands) -> None:
+    command = declare(
+        commands,
+        "check",
+        run_check,
+        "Check a network against an assignment, on what it executes. The code runs in a process "
+        "of its own. Exit status: 1 if a check fails, 2 if one could not be measured, else 0.",
+        "check path/to/model.py:Net --assignment card",
+    )
+    _add_target(command)
+    command.add_argument(
+        "--assignment",
+        default=CARD.name,
+        metavar="NAME|FILE.toml",
+        help=f"one of {', '.join(ASSIGNMENTS)}, or a TOML file (default: %(default)s)",
+    )
+
+
+def run_check(options: argparse.Namespace) -> int:
+    assignment = find_assignment(options.assignment)
+    outcome = check_target(
+        options.target, assignment, options.time_limit, int(options.memory_limit * _MEBIBYTE)
+    )
+    if options.json:
+        show_json(outcome.to_dict())
+    elif outcome.cause:
+        print(f"error: {options.target} could not be checked: {outcome.cause}", file=sys.stderr)
+    else:
+        print(check_table(outcome.checks))
+        print(f"{options.target} {verdict(outcome.checks, assignment.title)}")
+    _show_output(outcome.output)
+    return outcome.exit_status
+
+
+def _show_output(output: str) -> None:
+    """What the code printed, behind a prefix: a line of it could read like a CI command."""
+    for line in output.splitlines():
+        print(f"  | {line}", file=sys.stderr)
+
+
+COMMANDS = (add_list, add_summary, add_check)

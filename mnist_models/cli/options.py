@@ -1,0 +1,102 @@
+"""Options that several commands share, and how a command is declared."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mnist_models.data import Dataset, load
+
+Commands = Any  # argparse's subparsers action, which has no public name
+Command = Callable[[argparse.Namespace], int]
+
+
+def declare(
+    commands: Commands, name: str, run: Command, description: str, example: str
+) -> argparse.ArgumentParser:
+    """Add a command with its help, an example and ``--json``."""
+    command: argparse.ArgumentParser = commands.add_parser(
+        name,
+        help=description[0].lower() + description[1:].split(".", maxsplit=1)[0],
+        description=description,
+        epilog=f"example: python -m mnist_models {example}",
+    )
+    command.set_defaults(run=run)
+    command.add_argument("--json", action="store_true", help="print the result as JSON")
+    return command
+
+
+def add_data(command: argparse.ArgumentParser) -> None:
+    """Add ``--data-root`` and ``--device``."""
+    command.add_argument(
+        "--data-root",
+        type=Path,
+        metavar="DIR",
+        help="folder that holds MNIST/raw (default: $MNIST_ROOT, then data/ of the repository)",
+    )
+    command.add_argument(
+        "--device",
+        choices=("auto", "cpu", "cuda"),
+        default="auto",
+        help="where to compute (default: cuda where there is one)",
+    )
+
+
+def device_of(options: argparse.Namespace) -> torch.device:
+    """The device asked for.
+
+    Raises:
+        SystemExit: cuda was asked for and there is none.
+    """
+    available = torch.cuda.is_available()
+    if options.device == "cuda" and not available:
+        raise OSError("--device cuda: torch finds no CUDA device here; use --device cpu")
+    return torch.device("cuda" if available and options.device != "cpu" else "cpu")
+
+
+def load_data(options: argparse.Namespace, dataset: str, *, validation: bool = False) -> Dataset:
+    """The data set that the options name, on their device."""
+    root = options.data_root
+    device = device_of(options)
+    return load(dataset, root, validation=validation, device=device, progress=True)
+
+
+def show_json(value: Any) -> None:
+    print(json.dumps(value, indent=1, allow_nan=False))
+
+
+def whole(low: int) -> Callable[[str], int]:
+    """An argparse type: a whole number from `low`."""
+
+    def parse(text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError:
+            number = low - 1
+        if number < low:
+            raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number from {low}")
+        return number
+
+    return parse
+
+
+def positive(text: str) -> float:
+    """An argparse type: a finite number above 0."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a number above 0")
+    return number
+
+
+def relative(path: Path) -> str:
+    """The path as short as it can be said from here."""
+    return os.path.relpath(path) if path.resolve().is_relative_to(Path.cwd()) else str(path)

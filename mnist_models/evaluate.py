@@ -1,0 +1,182 @@
+"""Stored weights scored again: what a record says, measured once more."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from mnist_models.data import Dataset
+from mnist_models.models import EXPERIMENTS
+from mnist_models.provenance import model_digest
+from mnist_models.record import (
+    FILE_NAME,
+    Record,
+    RecordError,
+    Weights,
+    find_records,
+    folder_of,
+    load_record,
+    load_weights,
+)
+from mnist_models.score import Score, score
+
+# Images of the scored set by which two honest scorings may differ: another processor, kernel
+# or thread count rounds differently, which can turn an image that lies on the border.
+TOLERANCE = 2
+
+
+@dataclass(frozen=True)
+class Rescored:
+    """One stored epoch, scored again."""
+
+    epoch: int
+    stored: int  # images correct, as the record says
+    rescored: int  # images correct, measured now
+    total: int
+
+    @property
+    def agrees(self) -> bool:
+        return abs(self.stored - self.rescored) <= TOLERANCE
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What verifying one record gave.
+
+    Attributes:
+        folder: where the record lies.
+        record: the record, or None where it could not be read.
+        epochs: the stored epochs, scored again.
+        problems: what is wrong, a sentence each; empty where all holds.
+    """
+
+    folder: Path
+    record: Record | None = None
+    epochs: list[Rescored] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+    @property
+    def passed(self) -> bool:
+        return not self.problems
+
+    @property
+    def rescored(self) -> dict[int, int]:
+        """Epoch -> images correct, as measured now."""
+        return {epoch.epoch: epoch.rescored for epoch in self.epochs}
+
+
+def rescore(folder: Path, record: Record, weights: Weights, data: Dataset) -> Score:
+    """Score one stored epoch in float32 on the data set's held-out images.
+
+    Raises:
+        RecordError: unknown experiment, weights missing, swapped, damaged or of other shapes.
+    """
+    if record.experiment not in EXPERIMENTS:
+        raise RecordError(
+            f"{folder}: experiment {record.experiment!r} is not registered; "
+            f"there are {', '.join(EXPERIMENTS)}"
+        )
+    tensors = load_weights(folder, weights)
+    with torch.random.fork_rng(devices=[]):  # building draws initial weights
+        model = EXPERIMENTS[record.experiment].build()
+    digest = model_digest(model)
+    if digest != record.model_digest:
+        raise RecordError(
+            f"{folder}: the code of {record.experiment} has changed since this run (its model "
+            f"digest is {digest}, the record has {record.model_digest}): train it again"
+        )
+    try:
+        model.load_state_dict(tensors)
+    except RuntimeError as error:
+        shapes = " ".join(str(error).split())
+        raise RecordError(f"{folder / weights.file} does not fit the network: {shapes}") from error
+    return score(model.to(data.held_out.images.device), data.held_out)
+
+
+def evaluate(folder: Path, data: Dataset) -> Verdict:
+    """Score every stored epoch of one record again and compare.
+
+    The data set has to be the one that the record names: the same tensors, the same split.
+    """
+    try:
+        record = load_record(folder)
+    except RecordError as error:
+        return Verdict(folder, problems=[str(error)])
+    verdict = Verdict(folder, record)
+    if record.data.md5 != data.md5:
+        verdict.problems.append(
+            f"{folder}: scored on {record.data.name} ({record.data.split}), whose md5 differ from "
+            f"those of the data set at hand, {data.name} ({data.split})"
+        )
+        return verdict
+    for weights in record.weights:
+        try:
+            result = rescore(folder, record, weights, data)
+        except RecordError as error:
+            verdict.problems.append(str(error))
+            continue
+        _compare(verdict, record, weights, result)
+    return verdict
+
+
+def _compare(verdict: Verdict, record: Record, weights: Weights, result: Score) -> None:
+    stored = record.epochs[weights.epoch - 1]
+    measured = Rescored(weights.epoch, stored.test_correct, result.correct, stored.test_total)
+    verdict.epochs.append(measured)
+    if not measured.agrees:
+        verdict.problems.append(
+            f"{verdict.folder / weights.file}: epoch {weights.epoch} scores {result.correct} of "
+            f"{result.total}, the record says {stored.test_correct} "
+            f"(a difference of {TOLERANCE} is rounding, more is not)"
+        )
+    if weights.epoch == record.final.epoch:
+        moved = set(record.misclassified) ^ set(result.misclassified)
+        if len(moved) > 2 * TOLERANCE:  # each image that turns leaves one list or enters one
+            verdict.problems.append(
+                f"{verdict.folder}: misclassified: {len(moved)} images are in one list only, the "
+                "record's or the one measured now"
+            )
+
+
+def verify(root: Path, data: Dataset) -> Iterator[Verdict]:
+    """Evaluate every published record below `root`, one verdict each, as they come.
+
+    A published record moreover lies in the folder of its experiment and seed, was trained by the
+    recipe that is registered now, and has weights of its own.
+
+    Raises:
+        RecordError: there is no record below `root`.
+    """
+    folders = find_records(root)
+    if not folders:
+        raise RecordError(f"no record below {root}: expected .../{FILE_NAME}")
+    seen: dict[str, Path] = {}
+    for folder in folders:
+        verdict = evaluate(folder, data)
+        if verdict.record is not None:
+            verdict.problems.extend(_publication_problems(folder, verdict.record))
+            for weights in verdict.record.weights:
+                twin = seen.setdefault(weights.sha256, folder)
+                if twin != folder:
+                    verdict.problems.append(f"{folder}: {weights.file} is the same as in {twin}")
+        yield verdict
+
+
+def _publication_problems(folder: Path, record: Record) -> Iterator[str]:
+    place = folder_of(Path(), record.data.name, record.data.split, record.experiment, record.seed)
+    if folder.parts[-len(place.parts) :] != place.parts:
+        yield f"{folder}: the record belongs into .../{place}"
+    registered = EXPERIMENTS.get(record.experiment)
+    if registered is not None and registered.recipe.to_dict() != record.recipe:
+        yield (
+            f"{folder}: the recipe of {record.experiment} is not the one of this run: "
+            + _difference(record.recipe, registered.recipe.to_dict())
+        )
+
+
+def _difference(found: dict[str, object], expected: dict[str, object]) -> str:
+    key = next(key for key in expected | found if expected.get(key) != found.get(key))
+    return f"{key} was {found.get(key)!r}, is now {expected.get(key)!r}"

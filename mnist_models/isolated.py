@@ -1,0 +1,123 @@
+"""The child process of `isolation`: loads a stranger's network and runs the checks on it.
+
+Everything of this package, of torch and of the standard library that the checks need is
+imported before the stranger's folder comes on `sys.path`, so that a `random.py` beside the
+stranger's file shadows nothing here. Results leave over a pipe of their own, as JSON lines that
+carry a token; what the stranger prints is not read.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import faulthandler
+import json
+import os
+import signal
+import sys
+from contextlib import suppress
+from typing import Any
+
+from torch import nn
+
+from mnist_models.assignment import Assignment, Limit
+from mnist_models.checks import check_module
+from mnist_models.stranger import NotLoadedError, folder_of, guard, load
+
+_PACKAGE = __name__.partition(".")[0]
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+class _Channel:
+    """The way out for stages and results; bound early, so that patching json or os is in vain."""
+
+    def __init__(self, descriptor: int, token: str) -> None:
+        self._descriptor, self._token, self._process = descriptor, token, os.getpid()
+        self._encode, self._write = json.JSONEncoder().encode, os.write
+        self._getpid, self._exit = os.getpid, os._exit
+
+    def send(self, **message: Any) -> None:
+        if self._getpid() != self._process:
+            self._exit(0)  # a copy that the stranger's code forked: one answer is enough
+        line = (self._encode({"token": self._token, **message}) + "\n").encode()
+        while line:
+            line = line[self._write(self._descriptor, line) :]
+
+
+def main(descriptor: int) -> None:
+    """Answer the one request on stdin over the pipe `descriptor`, then end this process."""
+    request = json.load(sys.stdin)
+    os.set_inheritable(descriptor, False)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    _die_with(request["parent"])
+    faulthandler.register(signal.SIGUSR1, all_threads=True)  # the parent asks where it hangs
+    channel = _Channel(descriptor, request["token"])
+    leave, before, folder = os._exit, _package_code(), folder_of(request)
+    try:
+        module = guard(
+            lambda: load(request, lambda stage: channel.send(stage=stage)),
+            f"loading {request['where']} failed",
+            folder,
+        )
+        _refuse_patches(before)
+        channel.send(stage="running the checks")
+        assignment = _assignment(request["assignment"])
+        answer = guard(lambda: _check(module, assignment), "the checks could not end", folder)
+        _refuse_patches(before)
+    except NotLoadedError as error:
+        answer = {"cause": str(error)}
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(BaseException):  # the stranger's stream: it may raise anything
+            stream.flush()
+    channel.send(**answer)
+    leave(0)  # neither the stranger's threads nor its exit handlers hold the answer up
+
+
+def _die_with(parent: int) -> None:
+    """Have the kernel kill this process when the parent ends without doing so (Linux only)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)  # the parent ended before
+
+
+def _assignment(table: dict[str, Any]) -> Assignment:
+    values: dict[str, Any] = {
+        key: Limit(**value) if isinstance(value, dict) else value for key, value in table.items()
+    }
+    return Assignment(**values)
+
+
+def _check(module: nn.Module, assignment: Assignment) -> dict[str, Any]:
+    checks, found = check_module(module, assignment)
+    return {
+        "checks": [check.to_dict() for check in checks],
+        "measurements": {
+            "parameters": found.parameters,
+            "receptive_field": {
+                "before_pooling": found.receptive_field_before_pooling,
+                "output": found.receptive_field_output,
+            },
+        },
+    }
+
+
+def _package_code() -> dict[str, tuple[object, object]]:
+    """Every function and class of this package and its classes' methods, by name."""
+    found: dict[str, tuple[object, object]] = {}
+    for name, module in list(sys.modules.items()):
+        if name.partition(".")[0] != _PACKAGE:
+            continue
+        for key, value in list(vars(module).items()):
+            members = list(vars(value).items()) if isinstance(value, type) else []
+            for label, item in [(key, value), *((f"{key}.{k}", v) for k, v in members)]:
+                if callable(item):
+                    found[f"{name}.{label}"] = (item, getattr(item, "__code__", None))
+    return found
+
+
+def _refuse_patches(before: dict[str, tuple[object, object]]) -> None:
+    after = _package_code()
+    for name, (value, code) in before.items():
+        now = after.get(name, (None, None))
+        if now[0] is not value or now[1] is not code:
+            raise NotLoadedError(f"the code replaced {name}, which belongs to the checks")

@@ -1,0 +1,214 @@
+"""Run the checks on a stranger's file in a process of its own, with limits.
+
+The stranger's code runs with the rights of the user who starts it: this is no sandbox against
+malice, but a hang, a crash, a flood of text, a leak or a process left behind harms nothing
+here, and none of them passes for a verdict.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+import signal
+import sys
+import unicodedata
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from mnist_models.assignment import Assignment
+from mnist_models.checks.result import CheckResult
+from mnist_models.supervision import Ending, supervise
+
+_ROOT = str(Path(__file__).parent.parent)
+_BOOT = (  # mnist_models as the parent has it, wherever it lies, and no folder left on sys.path
+    "import sys; sys.path.insert(0, sys.argv[1]); import mnist_models; del sys.path[0]; "
+    "from mnist_models.isolated import main; main(int(sys.argv[2]))"
+)
+_COMMAND = [sys.executable, "-P", "-X", "faulthandler", "-c", _BOOT, _ROOT]
+_ENVIRONMENT = {
+    "CUDA_VISIBLE_DEVICES": "",  # the verdict is the same with and without a GPU
+    "OMP_NUM_THREADS": "1",  # so that time depends little on what else runs
+    "PYTHONDONTWRITEBYTECODE": "1",  # no __pycache__ beside the stranger's file
+    "PYTHONIOENCODING": "utf-8:backslashreplace",
+    "PYTHONUNBUFFERED": "1",  # the last words before a crash are seen
+    "TORCHDYNAMO_DISABLE": "1",  # the checks run compiled modules eagerly: no compiler is needed
+}
+_NOTHING: dict[str, Any] = {
+    "parameters": None,
+    "receptive_field": {"before_pooling": None, "output": None},
+}
+_ESCAPE = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)?|[@-_])")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What the checks found in one target, or why they could not run.
+
+    Attributes:
+        target: as it was given.
+        assignment: name of the assignment.
+        passed: False if any check is false, else None if any is null or none could run, else True.
+        checks: empty where none could run.
+        measurements: ``{"parameters": n, "receptive_field": {"before_pooling": a, "output": b}}``,
+            counts and input pixels, each None where it is unknown.
+        cause: why no check could run, one sentence, or "".
+        output: the last 64 KiB of what the code printed, without control characters. Print it
+            behind a prefix: a line of it may still read like a command to a CI runner.
+    """
+
+    target: str
+    assignment: str
+    passed: bool | None
+    checks: list[CheckResult]
+    measurements: dict[str, Any]
+    cause: str
+    output: str
+
+    @property
+    def exit_status(self) -> int:
+        """1 if a check is false, else 2 if one is null or none could run, else 0."""
+        return {True: 0, False: 1, None: 2}[self.passed]
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON-ready table, without the output."""
+        return {
+            "target": self.target,
+            "assignment": self.assignment,
+            "passed": self.passed,
+            "cause": self.cause,
+            "checks": [check.to_dict() for check in self.checks],
+            "measurements": self.measurements,
+        }
+
+
+def check_target(
+    target: str, assignment: Assignment, seconds: float = 60.0, memory: int = 4 << 30
+) -> Outcome:
+    """Check one network against an assignment, in a child process.
+
+    Args:
+        target: the name of a registered experiment, ``path/to/model.py:Net``, or
+            ``package.module:Net`` importable from the current directory, where ``Net`` is an
+            nn.Module, or a class or function that gives one without arguments. A registered
+            experiment runs in a child too, so that all verdicts come about alike; where its
+            start-up of seconds matters, call `mnist_models.checks.check_module`.
+        assignment: the limits.
+        seconds: limit on the child's whole life, the import of torch (about 2 to 5 s) included.
+        memory: limit in bytes on the resident size of the child and its descendants together,
+            torch's own half GiB included; pages that processes share count for each of them.
+
+    A package named ``mnist_models`` beside the stranger's file is not seen: this one wins.
+    Everything the code leaves running is killed. Called from the main thread, SIGTERM does so
+    too before it ends this process with status 143.
+    """
+    try:
+        place = _place(target)
+    except ValueError as error:
+        return _not_checked(target, assignment, str(error), "")
+    token = secrets.token_hex(16)
+    request = place | {"assignment": asdict(assignment), "parent": os.getpid(), "token": token}
+    environment = os.environ | _ENVIRONMENT
+    ending = supervise(_COMMAND, json.dumps(request).encode(), environment, seconds, memory)
+    output = sanitise(ending.output.decode("utf-8", "replace"))
+    try:
+        checks, measurements = _answer(ending, token, seconds, memory)
+    except ValueError as error:
+        return _not_checked(target, assignment, str(error), output)
+    return Outcome(target, assignment.name, _verdict(checks), checks, measurements, "", output)
+
+
+def sanitise(text: str) -> str:
+    """Text that is safe to show: no terminal escapes, control or bidirectional characters."""
+    text = _ESCAPE.sub("", text).replace("\r\n", "\n").replace("\r", "\n")
+    return "".join(c for c in text if c in "\n\t" or unicodedata.category(c)[0] != "C")
+
+
+def _line(text: str) -> str:
+    text = " ".join(sanitise(text).split())
+    return text if len(text) <= 500 else text[:497] + "..."  # an exception may quote a whole file
+
+
+def _not_checked(target: str, assignment: Assignment, cause: str, output: str) -> Outcome:
+    return Outcome(target, assignment.name, None, [], _NOTHING, _line(cause), output)
+
+
+def _verdict(checks: list[CheckResult]) -> bool | None:
+    verdicts = {check.passed for check in checks}
+    return False if False in verdicts else True if verdicts == {True} else None
+
+
+def _place(target: str) -> dict[str, str]:
+    """What a target means: ``kind`` ("experiment", "file", "module"), ``where`` and ``name``."""
+    where, colon, name = target.rpartition(":")
+    named = all(part.isidentifier() for part in name.split("."))
+    named = named and bool(colon) and not name.endswith(".py")  # a colon in the file's own name
+    path = Path(where if named else target)
+    try:
+        is_file, is_folder = path.is_file(), path.is_dir()
+    except OSError as error:
+        raise ValueError(f"{target!r} cannot be looked up: {error}") from None
+    dotted = named and all(part.isidentifier() for part in where.split("."))
+    package = dotted and (path / "__init__.py").is_file()
+    if is_folder and not package and (named or os.sep in target):
+        raise ValueError(f"{path} is a folder; name a file in it, as in {path / 'model.py'}:Net")
+    if is_file and path.suffix != ".py":
+        raise ValueError(f"{path} is not Python; expected a file whose name ends in .py")
+    if not named:
+        if is_file or path.suffix == ".py" or colon or os.sep in target:
+            raise ValueError(
+                f"{target!r} does not say which network is meant; "
+                "add its name, as in path/to/model.py:Net"
+            )
+        return {"kind": "experiment", "where": target, "name": ""}
+    if not is_file and (path.suffix == ".py" or not dotted):
+        raise ValueError(f"there is no file {where!r}; expected path/to/model.py:Net")
+    return {"kind": "file" if is_file else "module", "where": where, "name": name}
+
+
+def _answer(
+    ending: Ending, token: str, seconds: float, memory: int
+) -> tuple[list[CheckResult], dict[str, Any]]:
+    """The one complete answer that carries the token; ValueError says why there is none."""
+    messages = [m for m in map(_message, ending.results.split(b"\n")[:-1]) if m["token"] == token]
+    stages = [str(message["stage"]) for message in messages if "stage" in message]
+    stage = stages[-1] if stages else "Python and torch were starting"
+    answers = [message for message in messages if "stage" not in message]
+    if ending.limit == "time":
+        raise ValueError(f"the limit of {seconds:g} s was reached while {stage}")
+    if ending.limit == "memory":
+        raise ValueError(f"the limit of {memory >> 20:,} MiB of memory was passed while {stage}")
+    if len(answers) == 1:
+        if "cause" in answers[0]:
+            raise ValueError(answers[0]["cause"])
+        try:
+            return [_result(row) for row in answers[0]["checks"]], answers[0]["measurements"]
+        except (KeyError, TypeError) as error:
+            raise ValueError("the answer of the child process is incomplete") from error
+    if not messages and ending.status > 0:
+        raise ValueError("the child process could not start; its output says why")
+    if ending.status < 0:
+        name = signal.Signals(-ending.status).name
+        raise ValueError(f"the process was ended by {name} while {stage}")
+    raise ValueError(
+        f"the code ended its process (exit status {ending.status}) while {stage}, before the "
+        "checks were done"
+    )
+
+
+def _message(line: bytes) -> dict[str, Any]:
+    try:
+        message = json.loads(line, parse_constant=str)
+    except (ValueError, RecursionError):
+        message = None
+    return message if isinstance(message, dict) and "token" in message else {"token": None}
+
+
+def _result(row: dict[str, Any]) -> CheckResult:
+    values = {field.name: row[field.name] for field in fields(CheckResult)}
+    for key, value in values.items():
+        if isinstance(value, str):
+            values[key] = _line(value)
+    return CheckResult(**values)

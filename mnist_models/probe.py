@@ -1,0 +1,267 @@
+"""Running a stranger's forward pass without leaving a mark on the module.
+
+Everything here is put back: parameters, buffers, training flags, the states of the random
+generators, also when the forward raises. `copy.deepcopy` fails on some modules, so values are
+saved and restored in place.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import sys
+import warnings
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
+from torch.nn.parameter import is_lazy
+
+from mnist_models.trace import Trace
+from mnist_models.tracer import Escapes, Replace, Tracer
+
+SIDE = 28  # pixels
+_Tables = dict[tuple[nn.Module, str], dict[str, Any]]
+_MEAN, _STD = 0.1307, 0.3081  # of the MNIST training pixels in [0, 1]
+
+
+def walk(module: nn.Module) -> dict[str, nn.Module]:
+    """Every registered submodule once, by path; ``modules()`` may be overridden, this not."""
+    found: dict[str, nn.Module] = {}
+    seen: set[int] = set()
+    queue = [("", module)]
+    while queue:
+        path, current = queue.pop(0)
+        if id(current) in seen:
+            continue
+        seen.add(id(current))
+        found[path] = current
+        children = current.__dict__.get("_modules", {})
+        if isinstance(current, torch.jit.ScriptModule):
+            children = dict(current.named_children())
+        queue += [
+            (f"{path}.{name}" if path else name, child)
+            for name, child in children.items()
+            if child is not None
+        ]
+    return found
+
+
+def parameters(module: nn.Module) -> dict[str, Tensor]:
+    """Every registered parameter that has a value, by path, trainable or not."""
+    return _registered(module, "_parameters")
+
+
+def buffers(module: nn.Module) -> dict[str, Tensor]:
+    """Every registered buffer that has a value, by path."""
+    return _registered(module, "_buffers")
+
+
+def _registered(module: nn.Module, kind: str) -> dict[str, Tensor]:
+    found: dict[str, Tensor] = {}
+    for path, part in walk(module).items():
+        table = part.__dict__.get(kind, {})
+        if isinstance(part, torch.jit.ScriptModule):  # keeps them on the C++ side
+            pairs = part.named_parameters if kind == "_parameters" else part.named_buffers
+            table = dict(pairs(recurse=False))
+        for name, tensor in table.items():
+            if isinstance(tensor, Tensor) and not is_lazy(tensor):
+                found[f"{path}.{name}" if path else name] = tensor
+    return found
+
+
+def _tensors(module: nn.Module) -> list[Tensor]:
+    plain = [
+        value
+        for part in walk(module).values()
+        for value in part.__dict__.values()
+        if isinstance(value, Tensor) and not is_lazy(value)
+    ]
+    return [*parameters(module).values(), *buffers(module).values(), *plain]
+
+
+@contextlib.contextmanager
+def preserved(module: nn.Module) -> Iterator[None]:
+    """Put the module and all global random generators back as they were.
+
+    A forward on entry gives lazy modules their shapes; it is part of what is undone, except
+    that they stay materialised, with the values they were given.
+    """
+    flags = [(part, part.__dict__.get("training")) for part in walk(module).values()]
+    python, arrays = random.getstate(), np.random.get_state()
+    saved = [(tensor, tensor.detach().clone()) for tensor in _tensors(module)]
+    tables = _tables(module)
+    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
+    with torch.random.fork_rng(devices=devices):
+        try:
+            _warm_up(module)
+            known = {id(tensor) for tensor, _ in saved}
+            saved += [(t, t.detach().clone()) for t in _tensors(module) if id(t) not in known]
+            tables = tables | _tables(module)
+            yield
+        finally:
+            _restore(tables, saved)
+            for part, flag in flags:
+                if flag is not None:
+                    part.__dict__["training"] = flag
+            random.setstate(python)
+            np.random.set_state(arrays)
+
+
+def _restore(tables: _Tables, saved: list[tuple[Tensor, Tensor]]) -> None:
+    for (part, kind), table in tables.items():
+        part.__dict__[kind].update(table)
+    with torch.no_grad():
+        for tensor, value in saved:
+            # Autograd counts every write; sparse tensors can neither be compared nor written to.
+            if tensor.layout == torch.strided and not torch.equal(tensor, value):
+                tensor.copy_(value)
+
+
+def _tables(module: nn.Module) -> _Tables:
+    return {
+        (part, kind): dict(part.__dict__[kind])
+        for part in walk(module).values()
+        for kind in ("_parameters", "_buffers")
+        if kind in part.__dict__
+        and not isinstance(part, torch.jit.ScriptModule)
+        and not any(t is not None and is_lazy(t) for t in part.__dict__[kind].values())
+    }
+
+
+def _warm_up(module: nn.Module) -> None:
+    """Lazy modules and attributes made on first use come into being here."""
+    module.eval()
+    with torch.no_grad(), quiet():
+        module(digits(2, seed=0).to(_device(module)))
+
+
+def _device(module: nn.Module) -> torch.device:
+    return next((tensor.device for tensor in parameters(module).values()), torch.device("cpu"))
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """A stranger's warnings are not ours; compiled modules run eagerly, to be seen."""
+    with warnings.catch_warnings(), contextlib.ExitStack() as stack:
+        warnings.simplefilter("ignore")
+        if "torch._dynamo" in sys.modules:  # nothing is compiled while it is not imported
+            stack.enter_context(torch.compiler.set_stance("force_eager"))
+        yield
+
+
+def digits(count: int, seed: int) -> Tensor:
+    """Synthetic strokes normalised as MNIST, ``(count, 1, 28, 28)``: from -0.42 to 2.82."""
+    generator = torch.Generator().manual_seed(seed)
+    corners = torch.rand(count, 4, 2, generator=generator) * 18 + 5  # inside, as MNIST's digits
+    grid = torch.stack(torch.meshgrid(*[torch.arange(float(SIDE))] * 2, indexing="ij"), -1)
+    start, end = corners[:, :-1, None, None], corners[:, 1:, None, None]
+    along = ((grid - start) * (end - start)).sum(-1) / ((end - start) ** 2).sum(-1).clamp(min=1e-6)
+    distance = (start + along.clamp(0, 1)[..., None] * (end - start) - grid).norm(dim=-1)
+    ink = (2 - distance.amin(1)).clamp(0, 1)  # strokes about 3 pixels wide
+    ink = ink * (0.7 + 0.3 * torch.rand(ink.shape, generator=generator))
+    image: Tensor = ((ink - _MEAN) / _STD)[:, None]
+    return image
+
+
+def randomise(
+    module: nn.Module, seed: int, *, positive: bool = False, statistics: bool = True
+) -> None:
+    """Draw all parameters at random, in place, so that zero-initialised scales hide no path.
+
+    With `statistics` running ones become 0 and 1. What is frozen and zero stays so: training
+    will not change it. `positive` draws averaging weights, under which no two paths cancel.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, tensor in parameters(module).items():
+            frozen = not tensor.requires_grad and not tensor.any()
+            if not frozen and (tensor.is_floating_point() or tensor.is_complex()):
+                tensor.copy_(_draw(name, tensor, generator, positive))
+        for name, tensor in buffers(module).items():
+            if statistics and name.endswith("running_mean"):
+                tensor.zero_()
+            elif statistics and name.endswith("running_var"):
+                tensor.fill_(1)
+
+
+def _draw(name: str, tensor: Tensor, generator: torch.Generator, positive: bool) -> Tensor:
+    shape = tuple(tensor.shape)
+    uniform = torch.rand(shape, generator=generator) + 0.5
+    fan_in = max(1, tensor[0].numel()) if tensor.ndim >= 2 else 1
+    if positive:
+        bias = tensor.ndim < 2 and "bias" in name
+        return uniform * 0.01 if bias else uniform / fan_in
+    normal = torch.randn(shape, generator=generator)
+    if tensor.ndim < 2:
+        return normal * 0.1 if "bias" in name else uniform
+    # Scales such as (1, C, 1, 1) are no weights of a sum.
+    return normal * (2 / fan_in) ** 0.5 if sum(size > 1 for size in shape) > 1 else uniform
+
+
+def relative_change(before: Tensor, after: Tensor, spread: Tensor | None = None) -> float:
+    """Root mean square difference, in standard deviations of `spread` (default: `before`).
+
+    Raises:
+        UnmeasurableError: the logits are not finite or all the same.
+    """
+    scale = (before if spread is None else spread).double().std()
+    if not (torch.isfinite(before).all() and torch.isfinite(scale) and scale > 0):
+        raise UnmeasurableError("with random parameters the logits are not finite or all the same")
+    difference = (after.double() - before.double()).square().mean().sqrt() / scale
+    return float(torch.nan_to_num(difference, nan=float("inf")))
+
+
+class UnmeasurableError(RuntimeError):
+    """The property cannot be measured on this module; the message says why."""
+
+
+def run(
+    module: nn.Module,
+    image: Tensor,
+    *,
+    training: bool = False,
+    seed: int = 0,
+    replace: Mapping[int, Replace] | None = None,
+    values: bool | Collection[int] = True,
+    grad: bool | None = None,
+    partial: Tracer | None = None,
+) -> Trace:
+    """One traced forward, with all generators seeded; gradients are on as `training` is.
+
+    Running statistics come back as they were, so that each forward starts alike.
+
+    Raises:
+        Exception: whatever the module's forward raises.
+    """
+    tracer = partial or make_tracer(module, image, replace, values)
+    torch.manual_seed(seed)
+    random.seed(seed)
+    np.random.seed(seed)
+    module.train(training)
+    saved = [(tensor, tensor.detach().clone()) for tensor in _tensors(module)]
+    tables = _tables(module)
+    before = register_module_forward_pre_hook(tracer.enter_module)
+    after = register_module_forward_hook(tracer.leave_module, always_call=True)
+    try:
+        with torch.set_grad_enabled(training if grad is None else grad), quiet():
+            with Escapes(tracer), tracer:
+                output = module(image)
+            return tracer.finish(output)
+    finally:
+        before.remove()
+        after.remove()
+        _restore(tables, saved)
+
+
+def make_tracer(
+    module: nn.Module,
+    image: Tensor,
+    replace: Mapping[int, Replace] | None = None,
+    values: bool | Collection[int] = True,
+) -> Tracer:
+    names = {id(part): path for path, part in walk(module).items()}
+    return Tracer(list(parameters(module).values()), image, names, replace, values)

@@ -1,0 +1,108 @@
+"""The receptive field as the set of pixels whose gradient is not zero.
+
+Independent of the recurrence: no rule of any operation is used, only autograd. In single
+precision, since tensors that are no parameters cannot be converted; zero stays exactly zero,
+and positive averaging weights keep everything else far above the smallest number.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from mnist_models.probe import SIDE, make_tracer, randomise, run
+from mnist_models.receptive_field.geometry import HEIGHT, WIDTH, Geometry, reduce
+
+ROUNDS = 12  # a max-pool passes the gradient of one position: unite over many inputs
+ENLARGED = 3 * SIDE
+
+Box = tuple[int, int, int, int]  # first row, end row, first column, end column
+
+
+def expected(geometry: Geometry, side: int, position: tuple[int, ...] | None) -> Box:
+    """The box that the recurrence predicts for one position, or for all together."""
+    if position is None:
+        geometry = reduce(geometry, geometry.spatial, keep=True)
+        position = (0,) * len(geometry.dims)
+    box: list[int] = []
+    for axis in (HEIGHT, WIDTH):
+        start = geometry.offset[axis]
+        for dim, index in zip(geometry.dims, position, strict=True):
+            left = index
+            for size, step in reversed(dim):
+                start += left % size * step[axis]
+                left //= size
+        end = start + geometry.extent[axis]
+        if geometry.extent[axis] == float("inf"):
+            start, end = 0, side
+        box += [int(max(0, start)), int(min(side, end))]
+    return box[0], box[1], box[2], box[3]
+
+
+def footprint(
+    module: nn.Module,
+    side: int,
+    target: Box,
+    node: tuple[int, str] | None,
+    position: tuple[int, ...] | None,
+) -> Box | None:
+    """The bounding box of nonzero gradients, united over random inputs until it is `target`.
+
+    Args:
+        module: in any state; its parameters are drawn at random.
+        side: of the square input, pixels.
+        target: stops early when reached; a footprint cannot exceed the truth.
+        node: number and name of the operation to look at; None: the logits.
+        position: index of the element per dimension (batch and channels are united).
+
+    Returns:
+        The box, or None where no gradient flows or the operation is not met.
+    """
+    rows, columns = torch.zeros(side, dtype=torch.bool), torch.zeros(side, dtype=torch.bool)
+    for attempt in range(ROUNDS):
+        randomise(module, seed=attempt, positive=attempt % 3 != 2)
+        leaf = _input(8, side, attempt).requires_grad_()
+        seen = _observed(module, leaf, node)
+        if seen is None or not seen.requires_grad:
+            return None
+        if position is not None:
+            seen = seen[tuple(p if p else slice(None) for p in position)]
+        (gradient,) = torch.autograd.grad(seen.sum(), leaf, allow_unused=True)
+        if gradient is not None:
+            reached = (gradient != 0).flatten(0, 1).any(0)
+            rows, columns = rows | reached.any(1), columns | reached.any(0)
+        if rows.any() and _box(rows, columns) == target:
+            break
+    return _box(rows, columns) if rows.any() else None
+
+
+def _input(count: int, side: int, seed: int) -> Tensor:
+    """Positive noise with strong single pixels, so that every position wins a max-pool once."""
+    generator = torch.Generator().manual_seed(seed)
+    noise = torch.rand(count, 1, side, side, generator=generator)
+    return noise + 3 * (torch.rand(noise.shape, generator=generator) < 0.1)
+
+
+def _observed(module: nn.Module, leaf: Tensor, node: tuple[int, str] | None) -> Tensor | None:
+    image = leaf.clone()  # the forward may write to its input
+    tracer = make_tracer(module, image, values=False)
+    try:
+        # Without its optimised graphs TorchScript leaves a gradient on every operation.
+        with torch.jit.optimized_execution(False):  # type: ignore[attr-defined] # documented
+            output = run(module, image, grad=True, partial=tracer).output
+    except Exception:
+        if node is None:
+            raise
+        output = None  # what comes after the map need not fit an enlarged input
+    if node is None:
+        return output if isinstance(output, Tensor) else None
+    number, name = node
+    nodes = tracer.trace.nodes
+    if number >= len(nodes) or nodes[number].name != name:
+        return None
+    return nodes[number].outputs[0].tensor
+
+
+def _box(rows: Tensor, columns: Tensor) -> Box:
+    y, x = rows.nonzero().flatten(), columns.nonzero().flatten()
+    return int(y[0]), int(y[-1]) + 1, int(x[0]), int(x[-1]) + 1

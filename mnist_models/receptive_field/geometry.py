@@ -1,0 +1,203 @@
+"""Which part of the image each element of a tensor sees, followed affinely.
+
+Each dimension of a tensor is a list of factors ``(size, step)``, outermost first: one index
+step of that factor moves the region seen by ``step`` samples, rows and columns. All elements
+see a region of the same extent; element 0 starts at `offset`. Reshapes regroup factors,
+strides multiply steps, kernels widen the extent.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+Vector = tuple[float, float, float]  # samples, rows, columns
+Factor = tuple[int, Vector]
+Dim = tuple[Factor, ...]
+ZERO: Vector = (0, 0, 0)
+AXES = (0, 1, 2)
+HEIGHT, WIDTH = 1, 2
+
+
+class NotFollowedError(Exception):
+    """The recurrence has no rule for this; the message names the operation."""
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Attributes:
+    dims: the factors of each dimension.
+    offset: where the region of element 0 starts; samples, rows, columns.
+    extent: its size; infinite where it is the whole image.
+    unknown: why extent and offset are not known, or "".
+    """
+
+    dims: tuple[Dim, ...]
+    offset: Vector
+    extent: Vector
+    unknown: str = ""
+
+    def moves(self, axis: int) -> bool:
+        """Different elements see different places along this axis."""
+        return any(step[axis] for dim in self.dims for _, step in dim)
+
+    def step(self, axis: int) -> float:
+        """The smallest nonzero move along this axis in image pixels, or 0: the jump."""
+        moves = [abs(step[axis]) for dim in self.dims for _, step in dim if step[axis]]
+        return min(moves, default=0)
+
+    @property
+    def spatial(self) -> list[int]:
+        """The dimensions along which the region moves over the image."""
+        return [
+            index
+            for index, dim in enumerate(self.dims)
+            if any(step[HEIGHT] or step[WIDTH] for _, step in dim)
+        ]
+
+    @property
+    def receptive_field(self) -> float | None:
+        """The smaller of height and width, pixels; None if it could not be followed."""
+        return None if self.unknown else min(self.extent[HEIGHT], self.extent[WIDTH])
+
+
+def normalise(dim: Iterable[Factor]) -> Dim:
+    """Leave out factors of size 1 and join those that count on."""
+    found: list[Factor] = []
+    for size, step in dim:
+        if size == 1:
+            continue
+        if found and found[-1][1] == times(step, size):
+            found[-1] = (found[-1][0] * size, step)
+        else:
+            found.append((size, step))
+    return tuple(found)
+
+
+def times(step: Vector, factor: float) -> Vector:
+    return (step[0] * factor, step[1] * factor, step[2] * factor)
+
+
+def plus(a: Vector, b: Vector) -> Vector:
+    return (a[0] + b[0], a[1] + b[1], a[2] + b[2])
+
+
+def length(dim: Dim) -> int:
+    return math.prod(size for size, _ in dim)
+
+
+def flat(size: int) -> Dim:
+    """A dimension along which the region does not move, such as channels."""
+    return normalise([(size, ZERO)])
+
+
+def widen(geometry: Geometry, spans: Iterable[Vector]) -> Geometry:
+    """Each element now also sees what lies this far further on."""
+    offset, extent = geometry.offset, geometry.extent
+    for span in spans:
+        offset = plus(offset, (min(span[0], 0), min(span[1], 0), min(span[2], 0)))
+        extent = plus(extent, (abs(span[0]), abs(span[1]), abs(span[2])))
+    return replace(geometry, offset=offset, extent=extent)
+
+
+def reduce(geometry: Geometry, dims: Sequence[int], keep: bool) -> Geometry:
+    """Every element sees all that the elements along these dimensions saw."""
+    spans = [times(step, size - 1) for dim in dims for size, step in geometry.dims[dim]]
+    left = [
+        () if index in dims else dim
+        for index, dim in enumerate(geometry.dims)
+        if keep or index not in dims
+    ]
+    return replace(widen(geometry, spans), dims=tuple(left))
+
+
+def whole(geometry: Geometry, dims: Sequence[int]) -> Geometry:
+    """As `reduce`, but the result keeps its shape: each element sees the whole line."""
+    extent = list(geometry.extent)
+    for dim in dims:
+        for _, step in geometry.dims[dim]:
+            extent = [math.inf if step[a] else extent[a] for a in AXES]
+    return replace(geometry, extent=(extent[0], extent[1], extent[2]))
+
+
+def reshape(geometry: Geometry, shape: Sequence[int]) -> Geometry:
+    """Regroup the factors, in row-major order.
+
+    Raises:
+        NotFollowedError: a factor would have to be cut unevenly.
+    """
+    rest = list(normalise(factor for dim in geometry.dims for factor in dim))[::-1]
+    dims: list[Dim] = []
+    for size in shape:
+        dim: list[Factor] = []
+        wanted = size
+        while wanted > 1:
+            if not rest:
+                raise NotFollowedError("reshape")
+            count, step = rest.pop()
+            taken = math.gcd(count, wanted)
+            if taken not in (count, wanted):
+                raise NotFollowedError("reshape")
+            dim.append((taken, times(step, count // taken)))
+            if count > taken:
+                rest.append((count // taken, step))
+            wanted //= taken
+        dims.append(normalise(dim))
+    return replace(geometry, dims=tuple(dims))
+
+
+def unify(geometries: Sequence[Geometry], shape: Sequence[int]) -> Geometry:
+    """Elements at the same index, after broadcasting, are combined.
+
+    Raises:
+        NotFollowedError: the regions move at different speeds.
+    """
+    aligned = [replace(g, dims=((),) * (len(shape) - len(g.dims)) + g.dims) for g in geometries]
+    dims: list[Dim] = []
+    for index, size in enumerate(shape):
+        moving = {g.dims[index] for g in aligned if any(any(s) for _, s in g.dims[index])}
+        if len(moving) > 1:
+            raise NotFollowedError("combination of maps that move at different speeds")
+        dims.append(moving.pop() if moving else flat(size))
+    result = Geometry(tuple(dims), ZERO, ZERO)
+    start, extent = [0.0, 0.0, 0.0], [0.0, 0.0, 0.0]
+    for axis in AXES:
+        # What is seen from everywhere alike joins a moving region to the whole image.
+        fixed = result.moves(axis) and not all(g.moves(axis) for g in aligned)
+        start[axis] = min(g.offset[axis] for g in aligned)
+        end = max(g.offset[axis] + g.extent[axis] for g in aligned)
+        extent[axis] = math.inf if fixed else end - start[axis]
+    return Geometry(
+        result.dims,
+        (start[0], start[1], start[2]),
+        (extent[0], extent[1], extent[2]),
+        next((g.unknown for g in geometries if g.unknown), ""),
+    )
+
+
+def window(
+    geometry: Geometry,
+    dim: int,
+    count: int,
+    *,
+    kernel: int = 1,
+    stride: int = 1,
+    padding: int = 0,
+    dilation: int = 1,
+) -> Geometry:
+    """A kernel slides along one dimension and leaves `count` positions.
+
+    Raises:
+        NotFollowedError: the dimension is made of several factors.
+    """
+    if kernel == stride == 1 and padding == 0 and count == length(geometry.dims[dim]):
+        return geometry
+    factors = geometry.dims[dim]
+    if len(factors) > 1:
+        raise NotFollowedError("window over positions that are not evenly spaced")
+    step = factors[0][1] if factors else ZERO
+    dims = list(geometry.dims)
+    dims[dim] = normalise([(count, times(step, stride))])
+    moved = replace(geometry, dims=tuple(dims), offset=plus(geometry.offset, times(step, -padding)))
+    return widen(moved, [times(step, (kernel - 1) * dilation)])

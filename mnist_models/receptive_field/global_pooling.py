@@ -1,0 +1,166 @@
+"""Finding global average pooling by what it computes, and whether the logits hang on it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from mnist_models.probe import digits, relative_change, run
+from mnist_models.receptive_field.geometry import Geometry
+from mnist_models.receptive_field.operations import follow
+from mnist_models.trace import Node, Taint, Trace
+
+CHANGES = 1e-3  # standard deviations of the logits: less is no effect
+VARIES = 1e-2  # share of a map's spread that must lie between its positions
+
+
+@dataclass(frozen=True)
+class Mean:
+    """Operation `pooled` holds the mean over all positions of the map `source` computed."""
+
+    pooled: int
+    source: int
+
+
+@dataclass(frozen=True)
+class GlobalPooling:
+    """What was found in one mode.
+
+    Attributes:
+        means: those that the logits depend on.
+        bottleneck: without them the logits do not depend on the image.
+        cause: one sentence.
+    """
+
+    means: tuple[Mean, ...]
+    bottleneck: bool
+    cause: str
+
+
+def global_pooling(module: nn.Module, training: bool = False) -> GlobalPooling:
+    """Look for global average pooling in one mode; parameters should be random by now.
+
+    Raises:
+        UnmeasurableError: the logits are not finite or do not vary.
+    """
+    images = digits(4, seed=11), digits(4, seed=12)
+    mode = "training" if training else "evaluation"
+    traces = [run(module, image, training=training) for image in images]
+    plain = [_logits(trace) for trace in traces]
+    if relative_change(plain[0], plain[1]) < CHANGES:
+        return GlobalPooling((), False, f"in {mode} the logits do not depend on the image")
+    means = find_means(traces[0], follow(traces[0]))
+    if not means:
+        cause = f"no mean over a whole map larger than 1x1 reaches the logits in {mode}"
+        return GlobalPooling((), False, cause)
+    pooled = sorted({mean.pooled for mean in means})
+    fixed = [
+        _logits(run(module, image, training=training, replace=dict.fromkeys(pooled, constants)))
+        for image in images
+    ]
+    if relative_change(fixed[0], fixed[1], spread=plain[0]) >= CHANGES:
+        where = _place(traces[0].nodes[pooled[-1]])
+        cause = f"the image reaches the logits past the mean over a map ({where}) in {mode}"
+        return GlobalPooling((), False, cause)
+    effective = {
+        number
+        for number in pooled
+        if relative_change(
+            plain[0],
+            _logits(run(module, images[0], training=training, replace={number: constants})),
+        )
+        >= CHANGES
+    }
+    kept = tuple(mean for mean in means if mean.pooled in effective)
+    last = traces[0].nodes[max(effective, default=pooled[-1])]
+    shape = _map_shape(traces[0].nodes[kept[-1].source]) if kept else ""
+    return GlobalPooling(kept, True, f"the whole {shape} map is averaged ({_place(last)})")
+
+
+def constants(tensor: Tensor) -> Tensor:
+    """Fixed random numbers of this shape: what no image can change."""
+    generator = torch.Generator().manual_seed(5)
+    return torch.randn(tuple(tensor.shape), generator=generator).to(tensor)
+
+
+def _logits(trace: Trace) -> Tensor:
+    if trace.logits is None or trace.logits.value is None:
+        raise TypeError("the forward pass returned no tensor")
+    return trace.logits.value
+
+
+def _place(node: Node) -> str:
+    return f"{node.name} in {node.path}" if node.path else node.name
+
+
+def _map_shape(node: Node) -> str:
+    return "x".join(str(size) for size in node.outputs[0].shape[2:])
+
+
+def find_means(trace: Trace, geometry: dict[int, Geometry]) -> list[Mean]:
+    """All pairs of a map and its mean over all positions that lead to the logits."""
+    if trace.logits is None:
+        return []
+    found: list[Mean] = []
+    reach = trace.ancestors(trace.logits.writers)
+    nodes = [node for node in trace.nodes if node.number in reach and _usable(node)]
+    maps = [n for n in nodes if n.number in geometry and geometry[n.number].spatial]
+    means = {node.number: _mean(node, geometry[node.number]) for node in maps}
+    for node in nodes:
+        own = geometry.get(node.number)
+        if own is None or own.spatial:
+            continue
+        value = _rows(node, own)
+        above = trace.ancestors(node.parents)
+        for source in maps:
+            mean = means[source.number]
+            if (
+                source.number in above
+                and mean is not None
+                and _same(mean, value, node.outputs[0].dtype)
+            ):
+                found.append(Mean(node.number, source.number))
+    return found
+
+
+def _usable(node: Node) -> bool:
+    if node.view or not node.outputs:
+        return False
+    first = node.outputs[0]
+    floating = first.value is not None and first.value.is_floating_point()
+    return floating and Taint.IMAGE in first.taint
+
+
+def _mean(node: Node, geometry: Geometry) -> Tensor | None:
+    """The mean over all positions, one row per sample; None if the map hardly varies over them."""
+    value = node.outputs[0].value
+    assert value is not None
+    value = value.double()
+    mean = value.mean(geometry.spatial, keepdim=True)
+    variation = (value - mean).square().mean().sqrt()
+    if not variation > VARIES * value.std():
+        return None
+    return _batch_first(mean, geometry)
+
+
+def _rows(node: Node, geometry: Geometry) -> Tensor:
+    value = node.outputs[0].value
+    assert value is not None
+    return _batch_first(value.double(), geometry)
+
+
+def _batch_first(value: Tensor, geometry: Geometry) -> Tensor:
+    samples = [i for i, dim in enumerate(geometry.dims) if any(step[0] for _, step in dim)]
+    if samples:
+        value = value.movedim(samples[0], 0)
+    return value.reshape(-1)
+
+
+def _same(mean: Tensor, value: Tensor, dtype: torch.dtype) -> bool:
+    if mean.numel() != value.numel() or not torch.isfinite(value).all():
+        return False
+    # Single precision adds up a few hundred numbers to about 1e-6 of their size.
+    tolerance = max(1e-4, 4 * torch.finfo(dtype).eps)
+    return bool((mean - value).abs().max() <= tolerance * value.abs().max())

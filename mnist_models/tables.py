@@ -1,0 +1,70 @@
+"""What was measured, as text for people: pure views, no numbers of their own."""
+
+from __future__ import annotations
+
+import shutil
+import textwrap
+from collections.abc import Sequence
+
+from mnist_models.checks.result import CheckResult
+
+_MARKS = {True: "pass", False: "FAIL", None: "unknown"}
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """Columns as wide as their widest cell; numbers to the right, text to the left."""
+    cells = [[_cell(value) for value in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(header, *cells, strict=True)]
+    numeric = [
+        all(isinstance(row[i], int | float) or row[i] is None for row in rows)
+        for i in range(len(header))
+    ]
+
+    def line(row: Sequence[str]) -> str:
+        aligned = (
+            cell.rjust(width) if right else cell.ljust(width)
+            for cell, width, right in zip(row, widths, numeric, strict=True)
+        )
+        return "  ".join(aligned).rstrip()
+
+    return "\n".join([line(header), line(["-" * width for width in widths]), *map(line, cells)])
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return _MARKS[value]
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def check_table(checks: Sequence[CheckResult]) -> str:
+    """A row per check; below it what was found, and what to try where a check did not pass."""
+    rows = [
+        (_MARKS[check.passed], check.name, _cell(check.measured), check.limit or "-", check.unit)
+        for check in checks
+    ]
+    lines = [table(("", "check", "measured", "limit", "unit"), rows)]
+    width = max(60, min(shutil.get_terminal_size().columns, 100))
+    for check in checks:
+        if check.passed is not True:
+            text = f"{_MARKS[check.passed]}: {check.name}: {check.cause}. {check.help}".strip()
+            lines.append("\n".join(textwrap.wrap(text, width, subsequent_indent="  ")))
+    return "\n".join(lines)
+
+
+def verdict(checks: Sequence[CheckResult], title: str) -> str:
+    """One line: whether everything asked for held."""
+    failed = [check.name for check in checks if check.passed is False]
+    unknown = [check.name for check in checks if check.passed is None]
+    if failed:
+        return f"does not keep {title}: {', '.join(failed)}"
+    if unknown:
+        return f"not known to keep {title}: {', '.join(unknown)} could not be measured"
+    return f"keeps {title}: all {len(checks)} checks pass"
+
+
+def percent(correct: int, total: int) -> str:
+    return f"{100 * correct / total:.2f} %"

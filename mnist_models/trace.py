@@ -1,0 +1,152 @@
+"""What one forward pass executes: every operation, what it reads, and where that came from.
+
+`tracer` records it.
+Dependence is followed per storage: a read depends on all that was written to the storage so
+far, so that views and in-place operations need no cases of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import Flag, auto
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+class Taint(Flag):
+    """Where the content of a storage came from; none of these: generated in the forward."""
+
+    NONE = 0
+    IMAGE = auto()
+    PARAMETER = auto()
+    STORED = auto()  # a tensor that existed before, or was made outside torch
+    RANDOM = auto()
+
+
+@dataclass
+class Storage:
+    """One memory block, as the trace met it.
+
+    Attributes:
+        stored: it holds what no operation of this forward made.
+        writers: numbers of the operations that wrote to it so far.
+        tensor: keeps the memory alive, so that its address is not used again.
+    """
+
+    taint: Taint
+    stored: bool
+    tensor: Tensor
+    writers: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True, eq=False)
+class Operand:
+    """A tensor as one operation met it; `value` is a copy made at that moment."""
+
+    storage: int
+    shape: tuple[int, ...]
+    stride: tuple[int, ...]
+    offset: int
+    dtype: torch.dtype
+    taint: Taint
+    stored: bool
+    writers: frozenset[int]
+    tensor: Tensor
+    value: Tensor | None
+
+    @property
+    def place(self) -> tuple[object, ...]:
+        """Same place, same elements: what identifies a view."""
+        return (self.storage, self.offset, self.shape, self.stride, self.dtype)
+
+
+@dataclass(eq=False)
+class Node:
+    """One executed operation.
+
+    Attributes:
+        name: without namespace and overload, such as ``convolution``.
+        path: the innermost module that was running, such as ``block.0``.
+        arguments: by the names of the operation's schema; tensors as `Operand`.
+        view: the output shares the storage of an input and nothing was written.
+        writes: inputs that it writes to.
+    """
+
+    number: int
+    name: str
+    path: str
+    arguments: dict[str, Any]
+    inputs: list[Operand]
+    outputs: list[Operand]
+    view: bool
+    writes: list[Operand]
+    random: bool
+    pointwise: bool
+
+    @property
+    def parents(self) -> frozenset[int]:
+        return frozenset().union(*(operand.writers for operand in self.inputs))
+
+    def operand(self, *names: str) -> Operand | None:
+        """The first of these arguments that is a tensor."""
+        for name in names:
+            value = self.arguments.get(name)
+            if isinstance(value, Operand):
+                return value
+        return None
+
+    def scalars(self) -> Iterator[float]:
+        """The numbers among the arguments; lists are shapes and dimensions."""
+        for value in self.arguments.values():
+            if isinstance(value, (int, float)) and not isinstance(value, bool):
+                yield value
+
+
+@dataclass
+class Trace:
+    """All operations of one forward, in order.
+
+    Attributes:
+        output: what the module returned.
+        opaque: an operation that took an object torch cannot look into, or "".
+        escaped: a way out of torch that a value depending on the image took, or "".
+    """
+
+    nodes: list[Node] = field(default_factory=list)
+    storages: list[Storage] = field(default_factory=list)
+    image: Operand | None = None
+    output: Any = None
+    logits: Operand | None = None
+    opaque: str = ""
+    escaped: str = ""
+
+    def ancestors(self, start: frozenset[int]) -> set[int]:
+        """Numbers of all operations that these depend on, themselves included."""
+        found: set[int] = set()
+        queue = list(start)
+        while queue:
+            number = queue.pop()
+            if number not in found:
+                found.add(number)
+                queue.extend(self.nodes[number].parents)
+        return found
+
+    def children(self) -> dict[int, list[int]]:
+        """For each operation, the later ones that read what it wrote."""
+        table: dict[int, list[int]] = {node.number: [] for node in self.nodes}
+        for node in self.nodes:
+            for parent in node.parents:
+                table[parent].append(node.number)
+        return table
+
+
+def address(tensor: Tensor) -> object:
+    """The memory of a tensor; the object itself where it has none (sparse, opaque, empty)."""
+    try:
+        pointer = tensor.untyped_storage().data_ptr()
+    except (RuntimeError, NotImplementedError):
+        pointer = 0
+    return pointer or ("object", id(tensor))

@@ -1,0 +1,233 @@
+"""The modes under which a forward pass is recorded.
+
+A dispatch mode sees the operations below modules, functional forms, hooks and TorchScript.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from mnist_models.trace import Node, Operand, Storage, Taint, Trace, address
+
+Replace = Callable[[Tensor], Tensor]
+
+# Written without being read: what stood there before does not matter to the result.
+_OVERWRITES = {"copy_", "fill_", "zero_", "random_", "uniform_", "normal_", "bernoulli_", "set_"}
+
+# The same elements at the same place. Autograd adds some of its own, which must not count, so
+# that operations have the same numbers with and without gradients.
+_SAME = {"detach", "alias"}
+_ALIASES = {"_convolution": "convolution"}  # TorchScript's name; the arguments are the same
+
+
+class Tracer(TorchDispatchMode):
+    """Records operations; may replace the first output of some by number.
+
+    Args:
+        parameters: all registered parameters.
+        image: the input, whose storage is the image's.
+        names: module path by ``id`` of the module.
+        replace: operation number -> what to put in place of its first output.
+        values: whether to copy every tensor that is met (`Operand.value`), or the numbers of
+            the operations whose tensors to copy.
+    """
+
+    def __init__(
+        self,
+        parameters: list[Tensor],
+        image: Tensor,
+        names: Mapping[int, str],
+        replace: Mapping[int, Replace] | None = None,
+        values: bool | Collection[int] = True,
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call] # torch's
+        self.trace = Trace()
+        self.busy = False  # our own reads are no escapes
+        self._names = names
+        self._replace = replace or {}
+        self._values = values
+        self._index: dict[object, int] = {}
+        self._modules: list[nn.Module] = []
+        self._keep: list[Tensor] = []
+        for parameter in parameters:
+            self._storage(parameter, Taint.PARAMETER, stored=True)
+        self._storage(image, Taint.IMAGE, stored=False)
+        self.trace.image = self._operand(image)
+
+    def enter_module(self, module: nn.Module, _args: object) -> None:
+        self._modules.append(module)
+
+    def leave_module(self, module: nn.Module, _args: object, _output: object) -> None:
+        if self._modules and self._modules[-1] is module:
+            self._modules.pop()
+
+    def finish(self, output: Any) -> Trace:
+        self.trace.output = output
+        if isinstance(output, Tensor):
+            self._values = True
+            self.trace.logits = self._operand(output)
+        return self.trace
+
+    def taint(self, tensor: Tensor) -> Taint:
+        index = self._index.get(address(tensor))
+        return Taint.NONE if index is None else self.trace.storages[index].taint
+
+    def _storage(self, tensor: Tensor, taint: Taint, stored: bool) -> int:
+        key = address(tensor)
+        if key not in self._index:
+            self._index[key] = len(self.trace.storages)
+            self.trace.storages.append(Storage(taint, stored, tensor))
+        self._keep.append(tensor)
+        return self._index[key]
+
+    def _operand(self, tensor: Tensor) -> Operand:
+        index = self._storage(tensor, Taint.STORED, stored=True)
+        storage = self.trace.storages[index]
+        strided = tensor.layout == torch.strided
+        wanted = self._values
+        if not isinstance(wanted, bool):
+            wanted = len(self.trace.nodes) in wanted
+        value = tensor.detach().clone() if wanted else None
+        return Operand(
+            index,
+            tuple(tensor.shape),
+            tuple(tensor.stride()) if strided else (),
+            int(tensor.storage_offset()) if strided else 0,
+            tensor.dtype,
+            storage.taint,
+            storage.stored,
+            storage.writers,
+            tensor,
+            value,
+        )
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.busy = True
+        try:
+            if torch.is_inference_mode_enabled():  # arrives whole, such as `linear`
+                with self:
+                    parts = func.decompose(*args, **(kwargs or {}))
+                if parts is not NotImplemented:
+                    return parts
+            return self._record(func, args, kwargs or {})
+        finally:
+            self.busy = False
+
+    def _record(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+        name = func._schema.name.split("::")[-1]
+        name = _ALIASES.get(name, name)
+        if name in _SAME:
+            return func(*args, **kwargs)
+        arguments: dict[str, Any] = {}
+        inputs: list[Operand] = []
+        writes: list[Operand] = []
+        for position, spec in enumerate(func._schema.arguments):
+            if position < len(args):
+                given = args[position]
+            elif spec.name in kwargs:
+                given = kwargs[spec.name]
+            else:
+                given = spec.default_value
+            arguments[spec.name] = value = self._convert(given, str(func))
+            tensors = [item for item in _flat(value) if isinstance(item, Operand)]
+            written = spec.alias_info is not None and spec.alias_info.is_write
+            if written:
+                writes += tensors
+            overwritten = written and (spec.kwarg_only or name in _OVERWRITES)
+            if not overwritten and not name.startswith("new_") and not name.endswith("_like"):
+                inputs += tensors  # those two kinds take the shape and type alone
+        number = len(self.trace.nodes)
+        result = func(*args, **kwargs)
+        outputs = [item for item in _flat(result) if isinstance(item, Tensor)]
+        if number in self._replace and outputs and outputs[0].is_floating_point():
+            with torch.no_grad():
+                outputs[0].copy_(self._replace[number](outputs[0].detach().clone()))
+        read = {operand.storage for operand in inputs}
+        view = not writes and any(self._index.get(address(out)) in read for out in outputs)
+        random = torch.Tag.nondeterministic_seeded in func.tags
+        node = Node(
+            number,
+            name,
+            self._path(),
+            arguments,
+            inputs,
+            [],
+            view,
+            writes,
+            random,
+            torch.Tag.pointwise in func.tags,
+        )
+        if not view:
+            self._write(node, outputs)
+        node.outputs = [self._operand(tensor) for tensor in outputs]
+        self.trace.nodes.append(node)
+        return result
+
+    def _write(self, node: Node, outputs: list[Tensor]) -> None:
+        taint = Taint.RANDOM if node.random else Taint.NONE
+        for operand in node.inputs:
+            taint |= operand.taint
+        for operand in node.writes:
+            storage = self.trace.storages[operand.storage]
+            whole = operand.tensor.numel() * operand.tensor.element_size()
+            if node.name in _OVERWRITES and whole == _size(operand.tensor):
+                storage.taint, storage.stored, storage.writers = taint, False, frozenset()
+            storage.taint |= taint
+            storage.writers |= {node.number}
+        for tensor in outputs:
+            if address(tensor) not in self._index:
+                index = self._storage(tensor, taint, stored=False)
+                self.trace.storages[index].writers = frozenset({node.number})
+
+    def _convert(self, value: Any, name: str) -> Any:
+        if isinstance(value, Tensor):
+            return self._operand(value)
+        if isinstance(value, (list, tuple)):
+            return [self._convert(item, name) for item in value]
+        if isinstance(value, torch.ScriptObject) and not name.startswith("profiler"):
+            self.trace.opaque = self.trace.opaque or name
+        return value
+
+    def _path(self) -> str:
+        return self._names.get(id(self._modules[-1]), "") if self._modules else ""
+
+
+class Escapes(TorchFunctionMode):
+    """Notes values depending on the image that leave torch other than as one number."""
+
+    _WAYS = frozenset(
+        {"numpy", "tolist", "__array__", "data_ptr", "__dlpack__", "untyped_storage", "storage"}
+    )
+
+    def __init__(self, tracer: Tracer) -> None:
+        super().__init__()
+        self._tracer = tracer
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        way = getattr(func, "__name__", "")
+        if way in self._WAYS and not self._tracer.busy and args and isinstance(args[0], Tensor):
+            self._tracer.busy = True
+            try:
+                if Taint.IMAGE in self._tracer.taint(args[0]):
+                    self._tracer.trace.escaped = self._tracer.trace.escaped or way
+            finally:
+                self._tracer.busy = False
+        return func(*args, **(kwargs or {}))
+
+
+def _flat(value: Any) -> Iterator[Any]:
+    if isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _flat(item)
+    else:
+        yield value
+
+
+def _size(tensor: Tensor) -> int:
+    return tensor.untyped_storage().nbytes() if tensor.layout == torch.strided else -1

@@ -1,0 +1,288 @@
+"""Every check passes honest models and fails cheats, each with its cause."""
+
+from __future__ import annotations
+
+import random
+import warnings
+from collections.abc import Callable, Iterable
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+import zoo
+from torch import Tensor, nn
+
+from mnist_models.assignment import CARD, Assignment, Limit
+from mnist_models.checks import CheckResult, check_module, measure
+from mnist_models.checks.dropout import check_dropout
+from mnist_models.checks.forwards import Forwards
+from mnist_models.checks.normalisation import check_batch_norm
+from mnist_models.checks.parameters import count_parameters
+from mnist_models.checks.pooling import check_pooling
+from mnist_models.probe import preserved, randomise
+from mnist_models.receptive_field.global_pooling import global_pooling
+
+torch.set_num_threads(1)
+
+
+def result(model: nn.Module, name: str, **wanted: object) -> CheckResult:
+    assignment = Assignment(name="test", title="test", **wanted)  # type: ignore[arg-type] # by name
+    (found,) = [each for each in check_module(model, assignment)[0] if each.name == name]
+    return found
+
+
+def count(model: nn.Module) -> int | None:
+    with preserved(model):
+        return count_parameters(model).total
+
+
+def norm(model: nn.Module, wanted: str = "once") -> CheckResult:
+    with preserved(model):
+        randomise(model, seed=1)
+        return check_batch_norm(Forwards(model), wanted)
+
+
+def dropout(model: nn.Module, wanted: str = "once") -> CheckResult:
+    with preserved(model):
+        randomise(model, seed=1)
+        return check_dropout(Forwards(model), wanted)
+
+
+def pooling(model: nn.Module, wanted: str = "gap") -> CheckResult:
+    with preserved(model):
+        randomise(model, seed=1)
+        return check_pooling(Forwards(model), global_pooling(model), wanted)
+
+
+def ids(table: Iterable[str]) -> list[str]:
+    return [name.replace(" ", "-") for name in table]
+
+
+@pytest.mark.parametrize("case", zoo.PARAMETER_HONEST.values(), ids=ids(zoo.PARAMETER_HONEST))
+def test_honest_parameters(case: Callable[[], nn.Module]) -> None:
+    assert count(case()) == zoo.HONEST_COUNT
+
+
+@pytest.mark.parametrize("case", zoo.PARAMETER_CHEATS.values(), ids=ids(zoo.PARAMETER_CHEATS))
+def test_hidden_parameters_count(case: tuple[Callable[[], nn.Module], int]) -> None:
+    make, hidden = case
+    assert count(make()) == zoo.HONEST_COUNT + hidden
+
+
+@pytest.mark.parametrize("case", zoo.NORM_CHEATS.values(), ids=ids(zoo.NORM_CHEATS))
+def test_batch_norm_that_is_none(case: tuple[Callable[[], nn.Module], str]) -> None:
+    found = norm(case[0]())
+    assert found.passed is False, found
+    assert case[1] in found.cause
+    assert found.help
+
+
+@pytest.mark.parametrize("make", zoo.NORM_HONEST.values(), ids=ids(zoo.NORM_HONEST))
+def test_batch_norm(make: Callable[[], nn.Module]) -> None:
+    found = norm(make())
+    assert found.passed is True, found
+    assert found.help == ""
+
+
+@pytest.mark.parametrize("case", zoo.DROPOUT_CHEATS.values(), ids=ids(zoo.DROPOUT_CHEATS))
+def test_dropout_that_is_none(case: tuple[Callable[[], nn.Module], str]) -> None:
+    found = dropout(case[0]())
+    assert found.passed is False, found
+    assert case[1] in found.cause
+
+
+@pytest.mark.parametrize("make", zoo.DROPOUT_HONEST.values(), ids=ids(zoo.DROPOUT_HONEST))
+def test_dropout(make: Callable[[], nn.Module]) -> None:
+    found = dropout(make())
+    assert found.passed is True, found
+
+
+@pytest.mark.parametrize("make", zoo.POOLING_CHEATS.values(), ids=ids(zoo.POOLING_CHEATS))
+def test_pooling_that_is_none(make: Callable[[], nn.Module]) -> None:
+    found = pooling(make())
+    assert found.passed is False, found
+    assert found.cause
+
+
+@pytest.mark.parametrize("make", zoo.POOLING_HONEST.values(), ids=ids(zoo.POOLING_HONEST))
+def test_pooling(make: Callable[[], nn.Module]) -> None:
+    found = pooling(make())
+    assert found.passed is True, found
+
+
+@pytest.mark.parametrize(
+    ("name", "passed"), [("flattened", True), ("maximum", True), ("leaves 2x2", True)]
+)
+def test_a_fully_connected_layer_serves_where_it_may(name: str, passed: bool) -> None:
+    found = pooling(zoo.POOLING_CHEATS[name](), "gap-or-fc")
+    assert found.passed is passed
+    assert found.measured == "fully connected"
+
+
+def test_no_fully_connected_layer() -> None:
+    model = zoo.net(
+        zoo.attribute("classify", lambda: nn.Conv2d(8, 10, 11)),
+        pool=lambda s, x: s.classify(x).flatten(1),
+        head=zoo.same,
+    )
+    assert pooling(model, "gap-or-fc").passed is False
+
+
+@pytest.mark.parametrize("wanted", ["norm", "drop"])
+def test_each_block(wanted: str) -> None:
+    check = {"norm": norm, "drop": dropout}[wanted]
+    assert check(zoo.Net(), "each-block").passed is True
+    found = check(zoo.net(**{f"last_{wanted}": zoo.same}), "each-block")
+    assert found.passed is False
+    assert "conv2" in found.cause
+
+
+def test_pointwise_convolutions_need_no_norm() -> None:
+    model = zoo.net(zoo.attribute("mix", lambda: nn.Conv2d(8, 8, 1)), drop=lambda s, x: s.mix(x))
+    assert norm(model, "each-block").passed is True
+
+
+class Outputs(nn.Module):
+    def __init__(self, change: Callable[[Tensor], object]) -> None:
+        super().__init__()
+        self.net, self.change = zoo.Net(), change
+
+    def forward(self, x: Tensor) -> object:
+        return self.change(self.net(x))
+
+
+@pytest.mark.parametrize(
+    ("change", "passed"),
+    [
+        (lambda y: y, True),
+        (lambda y: F.log_softmax(y, 1), True),
+        (lambda y: y[:, :9], False),
+        (lambda y: (y, y), False),
+        (lambda y: y / 0, False),
+        (lambda y: y.argmax(1), False),
+        (lambda y: y[:1], False),
+        (lambda y: y.round().long(), False),
+    ],
+)
+def test_output_shape(change: Callable[[Tensor], object], passed: bool) -> None:
+    assert result(Outputs(change), "output-shape").passed is passed
+
+
+class Raises(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(784, 10)
+        self.bn = nn.BatchNorm1d(10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            torch.rand(3)
+            with torch.no_grad():
+                self.fc.weight += 1
+            raise RuntimeError("no training here")
+        return self.bn(self.fc(x.flatten(1)))
+
+
+def test_a_forward_that_raises_is_no_pass() -> None:
+    found = {each.name: each for each in check_module(Raises(), CARD)[0]}
+    assert found["output-shape"].passed is True
+    for name in ("parameters", "batch-norm", "dropout"):
+        assert found[name].passed is None
+        assert "no training here" in found[name].cause
+
+
+def test_a_module_that_never_runs() -> None:
+    results, measured = check_module(nn.Linear(3, 3), CARD)
+    assert {each.passed for each in results} == {None}
+    assert len(results) == 6
+    assert measured.parameters is None
+
+
+@pytest.mark.parametrize("make", [zoo.Net, Raises, zoo.PARAMETER_CHEATS["seed in forward"][0]])
+def test_the_module_and_the_generators_come_back_unchanged(make: Callable[[], nn.Module]) -> None:
+    model = make()
+    model.train()
+    model.bn1.eval() if hasattr(model, "bn1") else None
+    flags = [part.training for part in model.modules()]
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    states = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].copy()
+    check_module(model, CARD)
+    assert [part.training for part in model.modules()] == flags
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, before[name]), name
+    assert all(p.grad is None for p in model.parameters())
+    assert torch.equal(torch.get_rng_state(), states[0])
+    assert random.getstate() == states[1]
+    assert (np.random.get_state()[1] == states[2]).all()
+
+
+class Numpy(nn.Module):
+    """Computes with numpy, out of sight."""
+
+    def __init__(self, out: Callable[[Tensor], np.ndarray]) -> None:
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(10))
+        self.weight, self.out = np.random.default_rng(0).normal(size=(784, 10)), out
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.from_numpy(self.out(x.flatten(1)) @ self.weight).float() + self.bias
+
+
+@pytest.mark.parametrize(
+    "out",
+    [
+        lambda x: x.detach().numpy(),
+        lambda x: np.asarray(x.detach()),
+        lambda x: np.array(x.tolist()),
+        lambda x: np.array([[row.sum().item()] * 784 for row in x]),
+    ],
+)
+def test_computing_outside_torch_cannot_be_measured(out: Callable[[Tensor], np.ndarray]) -> None:
+    found = result(Numpy(out), "parameters", parameters=Limit("<", 8000))
+    assert found.passed is None
+    assert "outside torch" in found.cause
+
+
+def test_item_for_control_flow_is_fine() -> None:
+    model = zoo.net(head=lambda s, x: s.fc(x if x.abs().max().item() > -1 else -x))
+    assert count(model) == zoo.HONEST_COUNT
+
+
+def scripted() -> nn.Module:
+    with warnings.catch_warnings():
+        # Deprecated, and still in use; the class of the warning differs between versions.
+        warnings.simplefilter("ignore")
+        return torch.jit.script(sequential())
+
+
+def sequential() -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(1, 8, 3), nn.ReLU(True), nn.BatchNorm2d(8), nn.Dropout(0.1), nn.Conv2d(8, 10, 3),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("make", [sequential, scripted])
+def test_torchscript_is_seen_through(make: Callable[[], nn.Module]) -> None:
+    loose = Assignment(
+        name="t", title="t", parameters=Limit("<", 8000), batch_norm="once", dropout="once",
+        head="gap", receptive_field=Limit(">=", 5),
+    )  # fmt: skip
+    results, measured = check_module(make(), loose)
+    assert [each.passed for each in results] == [True] * 6, results
+    assert measured.parameters == 80 + 16 + 730
+    assert (measured.receptive_field_before_pooling, measured.receptive_field_output) == (5, 28)
+
+
+def test_measure_needs_no_limits() -> None:
+    measured = measure(zoo.Net())
+    assert measured.parameters == zoo.HONEST_COUNT
+    assert measured.receptive_field_before_pooling == 8
+
+
+def test_results_are_json_ready() -> None:
+    (found,) = [r for r in check_module(zoo.Net(), CARD)[0] if r.name == "receptive-field"]
+    assert found.to_dict()["measured"] == 8
+    assert found.passed is False
+    assert found.limit == ">= 20"

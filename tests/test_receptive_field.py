@@ -1,0 +1,256 @@
+"""Published receptive fields come out exactly, and two methods agree on drawn networks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from mnist_models.receptive_field import layer_table, receptive_fields
+from mnist_models.receptive_field.geometry import widen
+from mnist_models.receptive_field.rules import RULES
+
+torch.set_num_threads(1)
+
+
+class Table(nn.Module):
+    """A net written as in the published tables: c3:8p1s2, mp, ap, then GAP and a linear layer."""
+
+    def __init__(self, layers: str, head: bool = True) -> None:
+        super().__init__()
+        parts: list[nn.Module] = []
+        channels = 1
+        for text in layers.split():
+            if text == "mp":
+                parts.append(nn.MaxPool2d(2))
+                continue
+            kernel, rest = text[1:].split(":")
+            stride = int(rest[-1]) if "s" in rest else 1
+            padding = int(rest.split("p")[1][0]) if "p" in rest else 0
+            width = int(rest.split("p")[0].split("s")[0])
+            parts += [nn.Conv2d(channels, width, int(kernel), stride, padding), nn.ReLU()]
+            channels = width
+        self.body = nn.Sequential(*parts)
+        self.fc = nn.Linear(channels, 10) if head else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.body(x).mean((2, 3)))
+
+
+# Channels divided by about four: a receptive field does not depend on them.
+PUBLISHED = {
+    "blocks-1": ("c3:4 c3:8 c1:2 mp c3:4 c3:8 c1:4 mp c3:8", 24, 28),
+    "blocks-2": ("c3:8 c1:2 c3:3 mp c3:4p1 c1:3 c3:3 c3:4 c3:4", 22, 32),
+    "steps-1": ("c3:4 c3:8 c1:3 mp c3:4 c3:4 c3:4 c3:4p1", 22, 32),
+    "steps-2": ("c3:4 c3:4 mp c1:2 c3:4 c3:6", 14, 28),
+    "era-v3": ("c5:8p1 c3:6p1 c3:4p1s2 c3:6p1s2 c3:4p1 c3:10", 29, 45),
+    "eva4-final": ("c3:4 c3:4 c1:3 mp c3:3 c1:8 c1:3 c3:3 c1:8 c1:3 c3:4 c3:4", 22, 28),
+    "attempt-3": ("c3:3 c3:4 c1:3 mp c3:3 c3:3 c3:4 c3:4", 22, 28),
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published(name: str) -> None:
+    layers, before, output = PUBLISHED[name]
+    found = receptive_fields(Table(layers))
+    assert (found.before_pooling, found.output) == (before, output), found
+
+
+def test_layer_table() -> None:
+    rows = layer_table(Table(PUBLISHED["era-v3"][0]))
+    assert [row.receptive_field for row in rows] == [5, 7, 9, 13, 21, 29, 45, 45]
+    assert [row.jump for row in rows] == [1, 1, 2, 4, 4, 4, 0, 0]
+    assert [row.operation for row in rows] == ["conv2d"] * 6 + ["mean", "linear"]
+    first, pooled = rows[0], rows[6]
+    assert (first.name, first.kernel, first.padding, first.size) == (
+        "body.0",
+        (5, 5),
+        (1, 1),
+        (26, 26),
+    )
+    assert (first.channels, first.stride, first.dilation) == (8, (1, 1), (1, 1))
+    assert (pooled.kernel, pooled.size) == ((5, 5), (1, 1))
+
+
+class Net(nn.Module):
+    """A body, GAP and a linear layer."""
+
+    def __init__(self, body: Callable[[Tensor], Tensor], *layers: nn.Module) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(layers)
+        self.body = body
+        self.fc = nn.LazyLinear(10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.body(*([x, *self.layers])).mean((2, 3)))
+
+
+def conv(inputs: int, outputs: int, kernel: int | tuple[int, int], **more: int) -> nn.Module:
+    return nn.Conv2d(inputs, outputs, kernel, **more)
+
+
+UNUSUAL: dict[str, tuple[Callable[[], nn.Module], int | None]] = {
+    "narrow kernel": (lambda: Net(lambda x, a: a(x), conv(1, 4, (1, 9))), 1),
+    "dilation": (lambda: Net(lambda x, a: a(x), conv(1, 4, 3, dilation=3)), 7),
+    "crop": (lambda: Net(lambda x, a: a(x[:, :, 2:-2, 1:]), conv(1, 4, 3)), 3),
+    "strided slice": (lambda: Net(lambda x, a: a(x[..., ::2, ::2]), conv(1, 4, 3)), 5),
+    "residual": (
+        lambda: Net(lambda x, a, b: b(a(x)) + a(x), conv(1, 4, 3), conv(4, 4, 5, padding=2)),
+        7,
+    ),
+    "branches": (
+        lambda: Net(
+            lambda x, a, b: torch.cat([a(x), b(x)], 1),
+            conv(1, 2, 3, padding=1),
+            conv(1, 2, 5, padding=2),
+        ),
+        5,
+    ),
+    "shared layer": (lambda: Net(lambda x, a, b: b(b(a(x))), conv(1, 4, 3), conv(4, 4, 3)), 7),
+    "space to depth": (lambda: Net(lambda x, a: a(F.pixel_unshuffle(x, 2)), conv(4, 4, 3)), 6),
+    "space to depth by views": (
+        lambda: Net(
+            lambda x, a: a(x.view(-1, 14, 2, 14, 2).permute(0, 2, 4, 1, 3).reshape(-1, 4, 14, 14)),
+            conv(4, 4, 3),
+        ),
+        6,
+    ),
+    "depth to space": (
+        lambda: Net(lambda x, a: F.pixel_shuffle(a(x), 2), conv(1, 4, 3)),
+        3,
+    ),
+    "unfold and product": (
+        lambda: Net(
+            lambda x, a: (
+                a(F.unfold(x, 3, stride=2).transpose(1, 2)).transpose(1, 2).reshape(-1, 4, 13, 13)
+            ),
+            nn.Linear(9, 4),
+        ),
+        3,
+    ),
+    "transposed convolution": (
+        lambda: Net(lambda x, a: a(x), nn.ConvTranspose2d(1, 4, 3)),
+        3,
+    ),
+    "squeeze and excite": (
+        lambda: Net(lambda x, a: a(x) * a(x).mean((2, 3), keepdim=True).sigmoid(), conv(1, 4, 3)),
+        28,
+    ),
+    "group norm": (lambda: Net(lambda x, a, b: b(a(x)), conv(1, 4, 3), nn.GroupNorm(2, 4)), 28),
+    "instance statistics": (
+        lambda: Net(lambda x, a, b: b(a(x)).relu(), conv(1, 4, 3), nn.InstanceNorm2d(4)),
+        28,
+    ),
+    "batch norm": (lambda: Net(lambda x, a, b: b(a(x)), conv(1, 4, 3), nn.BatchNorm2d(4)), 3),
+    "average pool": (lambda: Net(lambda x, a: F.avg_pool2d(a(x), 3, 2, 1), conv(1, 4, 3)), 5),
+    "roll": (lambda: Net(lambda x, a: a(x) + a(x).roll(1, 2), conv(1, 4, 3)), 3),
+    "flip": (lambda: Net(lambda x, a: a(x.flip(3)), conv(1, 4, 3)), 3),
+    "reflection": (
+        lambda: Net(lambda x, a: a(F.pad(x, (1, 1, 1, 1), mode="reflect")), conv(1, 4, 3)),
+        3,
+    ),
+    "channels last": (
+        lambda: Net(lambda x, a: a(x.to(memory_format=torch.channels_last)), conv(1, 4, 3)),
+        3,
+    ),
+    "split": (
+        lambda: Net(
+            lambda x, a, b: torch.cat([b(a(x)[:, :2]), a(x)[:, 2:, 1:-1, 1:-1]], 1),
+            conv(1, 4, 3),
+            conv(2, 2, 3),
+        ),
+        5,
+    ),
+    "in place": (
+        lambda: Net(lambda x, a, b: b(a(x).add_(1).relu_()), conv(1, 4, 3), conv(4, 4, 3)),
+        5,
+    ),
+    "complex": (lambda: Net(lambda x, a: torch.fft.rfft2(a(x)).abs(), conv(1, 4, 3)), None),
+}
+
+
+@pytest.mark.parametrize("name", UNUSUAL)
+def test_unusual(name: str) -> None:
+    make, before = UNUSUAL[name]
+    found = receptive_fields(make())
+    assert found.before_pooling == before, found
+    if before is None:
+        assert "_fft_r2c" in found.cause
+
+
+def test_without_global_pooling_it_is_unknown() -> None:
+    found = receptive_fields(nn.Sequential(conv(1, 2, 3), nn.Flatten(), nn.Linear(2 * 676, 10)))
+    assert found.before_pooling is None
+    assert found.output == 28
+    assert "no global average pooling" in found.cause
+
+
+def test_a_wrong_rule_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = RULES["convolution"]
+    monkeypatch.setitem(RULES, "convolution", lambda n, find: widen(right(n, find), [(0, 1, 0)]))
+    found = receptive_fields(Table("c3:4 c3:4"))
+    assert found.before_pooling is None
+    assert "disagree" in found.cause
+
+
+class Drawn(nn.Module):
+    """A network drawn layer by layer; every convolution may be a residual sum."""
+
+    def __init__(self, layers: list[tuple[str, int, int, int, int, bool]]) -> None:
+        super().__init__()
+        self.parts, self.residual = nn.ModuleList(), []
+        channels, side = 1, 28
+        for kind, kernel, stride, dilation, padding, residual in layers:
+            reach, pad = (kernel - 1) * dilation, padding
+            if side + 2 * padding <= reach + stride:
+                continue
+            if kind == "conv":
+                groups = 2 if channels % 2 == 0 and residual else 1
+                part: nn.Module = nn.Conv2d(channels, 4, kernel, stride, padding, dilation, groups)
+                channels = 4
+            elif kind == "max":
+                part, pad, reach = nn.MaxPool2d(kernel, stride), 0, kernel - 1
+            else:
+                part, pad, reach = nn.AvgPool2d(kernel, stride), 0, kernel - 1
+            if side <= reach + stride:
+                continue
+            self.parts.append(part)
+            self.residual.append(residual)
+            side = (side + 2 * pad - reach - 1) // stride + 1
+        self.mix = nn.Conv2d(channels, 4, 1)
+        self.fc = nn.Linear(4, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for part, residual in zip(self.parts, self.residual, strict=True):
+            y = part(x)
+            x = y + x if residual and y.shape == x.shape else F.relu(y)
+        return self.fc(self.mix(x).mean((2, 3)))
+
+
+LAYERS = st.lists(
+    st.tuples(
+        st.sampled_from(["conv", "conv", "conv", "max", "avg"]),
+        st.sampled_from([1, 2, 3, 5]),
+        st.sampled_from([1, 1, 1, 2]),
+        st.sampled_from([1, 1, 2]),
+        st.sampled_from([0, 1, 2]),
+        st.booleans(),
+    ),
+    min_size=1,
+    max_size=5,
+)
+
+
+@settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(LAYERS)
+def test_both_methods_agree(layers: list[tuple[str, int, int, int, int, bool]]) -> None:
+    found = receptive_fields(Drawn(layers))
+    assert found.cause == "both methods agree"
+    assert found.before_pooling is not None
+    assert found.output is not None
+    assert found.output >= found.before_pooling
