@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
@@ -114,7 +114,7 @@ class _Images(TorchDataset[tuple[Tensor, int]]):
         return self.transform(image), int(self.labels[index])
 
 
-def _notebook_step(device: torch.device, data: Dataset) -> Iterator[None]:
+def _notebook_step(device: torch.device, data: Dataset) -> Generator[None, None, None]:
     """steps-6 as its document gives it: DataLoader, PIL transforms, plain loop, torch's layers."""
     transform = transforms.Compose(
         [
@@ -126,7 +126,7 @@ def _notebook_step(device: torch.device, data: Dataset) -> Iterator[None]:
         ]
     )
     loader = DataLoader(_Images(data, transform), batch_size=64, shuffle=True, num_workers=WORKERS)
-    model = _with_torch_dropout(small(dropout=0.05)).to(device)
+    model = plain_dropout(small(dropout=0.05)).to(device)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
     model.train()
     while True:
@@ -142,7 +142,7 @@ def _notebook_step(device: torch.device, data: Dataset) -> Iterator[None]:
             yield
 
 
-def _with_torch_dropout(model: nn.Module) -> nn.Module:
+def plain_dropout(model: nn.Module) -> nn.Module:
     """The same network with ``torch.nn.Dropout`` itself, as the notebook has it."""
     for parent in model.modules():
         for name, child in parent.named_children():
@@ -151,7 +151,7 @@ def _with_torch_dropout(model: nn.Module) -> nn.Module:
     return model
 
 
-def _loop_step(experiment: Experiment, data: Dataset) -> Iterator[None]:
+def _loop_step(experiment: Experiment, data: Dataset) -> Generator[None, None, None]:
     """This package's loop."""
     run = start(experiment, 0, len(data.train), data.train.images.device)
     run.model.train()
@@ -164,7 +164,7 @@ def _loop_step(experiment: Experiment, data: Dataset) -> Iterator[None]:
             yield
 
 
-def _floor_step(experiment: Experiment, data: Dataset) -> Iterator[None]:
+def _floor_step(experiment: Experiment, data: Dataset) -> Generator[None, None, None]:
     """The same model and update on one batch that never changes: no data work at all."""
     run = start(experiment, 0, len(data.train), data.train.images.device)
     run.model.train()
@@ -206,7 +206,7 @@ def bench(
             seconds[name].append(taken * per_epoch / steps)
             listener()
     for contender in contenders.values():
-        contender.close()  # type: ignore[attr-defined] - generators; ends the DataLoader's workers
+        contender.close()  # ends the DataLoader's workers
     timings = [Timing(name, rounds_) for name, rounds_ in seconds.items()]
     return Bench(timings, _ratios(seconds), steps, per_epoch, torch.get_num_threads())
 

@@ -15,12 +15,15 @@ import os
 import signal
 import sys
 from contextlib import suppress
+from dataclasses import asdict
 from typing import Any
 
 from torch import nn
+from torchinfo import summary
 
 from mnist_models.assignment import Assignment, Limit
 from mnist_models.checks import check_module
+from mnist_models.receptive_field import layer_table, receptive_fields
 from mnist_models.stranger import NotLoadedError, folder_of, guard, load
 
 _PACKAGE = __name__.partition(".")[0]
@@ -59,9 +62,13 @@ def main(descriptor: int) -> None:
             folder,
         )
         _refuse_patches(before)
-        channel.send(stage="running the checks")
-        assignment = _assignment(request["assignment"])
-        answer = guard(lambda: _check(module, assignment), "the checks could not end", folder)
+        if request["assignment"] is None:
+            channel.send(stage="summarising")
+            answer = guard(lambda: _summarise(module), "the forward pass failed", folder)
+        else:
+            channel.send(stage="running the checks")
+            assignment = _assignment(request["assignment"])
+            answer = guard(lambda: _check(module, assignment), "the checks could not end", folder)
         _refuse_patches(before)
     except NotLoadedError as error:
         answer = {"cause": str(error)}
@@ -99,6 +106,14 @@ def _check(module: nn.Module, assignment: Assignment) -> dict[str, Any]:
             },
         },
     }
+
+
+def _summarise(module: nn.Module) -> dict[str, Any]:
+    rows = [asdict(row) for row in layer_table(module)]
+    found = receptive_fields(module)
+    layers = summary(module, input_size=(1, 1, 28, 28), device="cpu", verbose=0, mode="eval")
+    text = str(layers).replace("Units.MEGABYTES", "M")  # torchinfo prints its enum, not its name
+    return {"layers": text, "rows": rows, "receptive_field": asdict(found)}
 
 
 def _package_code() -> dict[str, tuple[object, object]]:

@@ -14,9 +14,10 @@ import secrets
 import signal
 import sys
 import unicodedata
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from mnist_models.assignment import Assignment
 from mnist_models.checks.result import CheckResult
@@ -84,6 +85,37 @@ class Outcome:
         }
 
 
+@dataclass(frozen=True)
+class Summary:
+    """One network described, or why it could not be.
+
+    Attributes:
+        target: as it was given.
+        layers: torchinfo's summary, as text.
+        rows: one table per executed operation that changes the geometry, as in
+            `receptive_field.LayerRow`.
+        receptive_field: ``{"before_pooling": a, "output": b, "cause": text}``, input pixels.
+        cause: why there is no description, one sentence, or "".
+        output: what the code printed, as in `Outcome`.
+    """
+
+    target: str
+    layers: str
+    rows: list[dict[str, Any]]
+    receptive_field: dict[str, Any]
+    cause: str
+    output: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON-ready table, without the output and without torchinfo's text."""
+        return {
+            "target": self.target,
+            "cause": self.cause,
+            "layers": self.rows,
+            "receptive_field": self.receptive_field,
+        }
+
+
 def check_target(
     target: str, assignment: Assignment, seconds: float = 60.0, memory: int = 4 << 30
 ) -> Outcome:
@@ -104,20 +136,68 @@ def check_target(
     Everything the code leaves running is killed. Called from the main thread, SIGTERM does so
     too before it ends this process with status 143.
     """
+
+    def read(answer: dict[str, Any], output: str) -> Outcome:
+        checks = [_result(row) for row in answer["checks"]]
+        found = answer["measurements"]
+        return Outcome(target, assignment.name, _verdict(checks), checks, found, "", output)
+
     try:
-        place = _place(target)
-    except ValueError as error:
-        return _not_checked(target, assignment, str(error), "")
-    token = secrets.token_hex(16)
-    request = place | {"assignment": asdict(assignment), "parent": os.getpid(), "token": token}
-    environment = os.environ | _ENVIRONMENT
-    ending = supervise(_COMMAND, json.dumps(request).encode(), environment, seconds, memory)
-    output = sanitise(ending.output.decode("utf-8", "replace"))
+        return _ask(target, assignment, seconds, memory, read)
+    except _NotAnsweredError as error:
+        cause = _line(str(error))
+        return Outcome(target, assignment.name, None, [], _NOTHING, cause, error.output)
+
+
+def summarise_target(target: str, seconds: float = 60.0, memory: int = 4 << 30) -> Summary:
+    """Describe one network, layer by layer, in a child process; arguments as `check_target`."""
+
+    def read(answer: dict[str, Any], output: str) -> Summary:
+        layers, field = sanitise(answer["layers"]), answer["receptive_field"]
+        return Summary(target, layers, answer["rows"], field, "", output)
+
     try:
-        checks, measurements = _answer(ending, token, seconds, memory)
+        return _ask(target, None, seconds, memory, read)
+    except _NotAnsweredError as error:
+        field = _NOTHING["receptive_field"] | {"cause": ""}
+        return Summary(target, "", [], field, _line(str(error)), error.output)
+
+
+class _NotAnsweredError(Exception):
+    """The child gave no answer: why, and what it printed."""
+
+    def __init__(self, cause: str, output: str) -> None:
+        super().__init__(cause)
+        self.output = output
+
+
+T = TypeVar("T")
+
+
+def _ask(
+    target: str,
+    assignment: Assignment | None,
+    seconds: float,
+    memory: int,
+    read: Callable[[dict[str, Any], str], T],
+) -> T:
+    """What `read` makes of the child's answer and of what it printed.
+
+    Without an assignment the child summarises.
+    """
+    output = ""
+    try:
+        token = secrets.token_hex(16)
+        table = None if assignment is None else asdict(assignment)
+        request = _place(target) | {"assignment": table, "parent": os.getpid(), "token": token}
+        environment = os.environ | _ENVIRONMENT
+        ending = supervise(_COMMAND, json.dumps(request).encode(), environment, seconds, memory)
+        output = sanitise(ending.output.decode("utf-8", "replace"))
+        return read(_answer(ending, token, seconds, memory), output)
     except ValueError as error:
-        return _not_checked(target, assignment, str(error), output)
-    return Outcome(target, assignment.name, _verdict(checks), checks, measurements, "", output)
+        raise _NotAnsweredError(str(error), output) from None
+    except (KeyError, TypeError):
+        raise _NotAnsweredError("the answer of the child process is incomplete", output) from None
 
 
 def sanitise(text: str) -> str:
@@ -129,10 +209,6 @@ def sanitise(text: str) -> str:
 def _line(text: str) -> str:
     text = " ".join(sanitise(text).split())
     return text if len(text) <= 500 else text[:497] + "..."  # an exception may quote a whole file
-
-
-def _not_checked(target: str, assignment: Assignment, cause: str, output: str) -> Outcome:
-    return Outcome(target, assignment.name, None, [], _NOTHING, _line(cause), output)
 
 
 def _verdict(checks: list[CheckResult]) -> bool | None:
@@ -168,9 +244,7 @@ def _place(target: str) -> dict[str, str]:
     return {"kind": "file" if is_file else "module", "where": where, "name": name}
 
 
-def _answer(
-    ending: Ending, token: str, seconds: float, memory: int
-) -> tuple[list[CheckResult], dict[str, Any]]:
+def _answer(ending: Ending, token: str, seconds: float, memory: int) -> dict[str, Any]:
     """The one complete answer that carries the token; ValueError says why there is none."""
     messages = [m for m in map(_message, ending.results.split(b"\n")[:-1]) if m["token"] == token]
     stages = [str(message["stage"]) for message in messages if "stage" in message]
@@ -183,10 +257,7 @@ def _answer(
     if len(answers) == 1:
         if "cause" in answers[0]:
             raise ValueError(answers[0]["cause"])
-        try:
-            return [_result(row) for row in answers[0]["checks"]], answers[0]["measurements"]
-        except (KeyError, TypeError) as error:
-            raise ValueError("the answer of the child process is incomplete") from error
+        return answers[0]
     if not messages and ending.status > 0:
         raise ValueError("the child process could not start; its output says why")
     if ending.status < 0:

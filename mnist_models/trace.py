@@ -99,10 +99,15 @@ class Node:
         return None
 
     def scalars(self) -> Iterator[float]:
-        """The numbers among the arguments; lists are shapes and dimensions."""
-        for value in self.arguments.values():
-            if isinstance(value, (int, float)) and not isinstance(value, bool):
+        """The numbers among the arguments that are no sizes, dimensions or other options."""
+        for name, value in self.arguments.items():
+            if name in {"eps", "momentum", "p"}:
+                continue
+            if isinstance(value, float) or (self.pointwise and type(value) is int):
                 yield value
+
+
+Label = tuple[str, str, int]  # name, module path, how many of the same ran before
 
 
 @dataclass
@@ -122,6 +127,19 @@ class Trace:
     logits: Operand | None = None
     opaque: str = ""
     escaped: str = ""
+
+    def label(self, node: Node) -> Label:
+        """Names an operation in a way that holds with and without gradients.
+
+        Autograd copies what an in-place operation is about to overwrite, so numbers do not.
+        """
+        alike = [n.number for n in self.nodes if (n.name, n.path) == (node.name, node.path)]
+        return node.name, node.path, alike.index(node.number)
+
+    def find(self, label: Label) -> Node | None:
+        """The operation of that label, or None if this forward did not get to it."""
+        alike = [node for node in self.nodes if (node.name, node.path) == label[:2]]
+        return alike[label[2]] if label[2] < len(alike) else None
 
     def ancestors(self, start: frozenset[int]) -> set[int]:
         """Numbers of all operations that these depend on, themselves included."""

@@ -10,6 +10,7 @@ import torch
 from mnist_models import data
 from mnist_models.data import Dataset
 
+os.environ["OMP_NUM_THREADS"] = "1"  # for the commands that tests start: they share the cores
 torch.set_num_threads(1)
 
 

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-import zoo
 from torch import Tensor, nn
 
 from mnist_models.assignment import CARD, Assignment, Limit
@@ -22,6 +21,7 @@ from mnist_models.checks.parameters import count_parameters
 from mnist_models.checks.pooling import check_pooling
 from mnist_models.probe import preserved, randomise
 from mnist_models.receptive_field.global_pooling import global_pooling
+from tests import zoo
 
 torch.set_num_threads(1)
 
@@ -129,6 +129,12 @@ def test_no_fully_connected_layer() -> None:
     assert pooling(model, "gap-or-fc").passed is False
 
 
+_last: dict[str, Callable[..., Tensor]] = {
+    "norm": lambda s, x: s.bn2(x),
+    "drop": lambda s, x: F.dropout(x, 0.1, s.training),
+}
+
+
 @pytest.mark.parametrize("wanted", ["norm", "drop"])
 def test_each_block(wanted: str) -> None:
     check = {"norm": norm, "drop": dropout}[wanted]
@@ -136,6 +142,9 @@ def test_each_block(wanted: str) -> None:
     found = check(zoo.net(**{f"last_{wanted}": zoo.same}), "each-block")
     assert found.passed is False
     assert "conv2" in found.cause
+    found = check(zoo.net(**{wanted: zoo.same, f"last_{wanted}": _last[wanted]}), "each-block")
+    assert found.passed is False
+    assert "conv1" in found.cause
 
 
 def test_pointwise_convolutions_need_no_norm() -> None:
@@ -244,6 +253,25 @@ def test_computing_outside_torch_cannot_be_measured(out: Callable[[Tensor], np.n
     assert "outside torch" in found.cause
 
 
+def _in_place(self: nn.Module, x: Tensor) -> Tensor:
+    array = x.detach().clone()
+    array.numpy()[:] *= np.arange(8)  # seen by nothing but the call of numpy()
+    return self.fc(array)
+
+
+def _through_numbers(self: nn.Module, x: Tensor) -> Tensor:
+    return self.fc(x + torch.full((8,), x.mean().item()))
+
+
+@pytest.mark.parametrize("head", [_in_place, _through_numbers])
+def test_detours_outside_torch_are_noticed(head: Callable[..., Tensor]) -> None:
+    model = zoo.net(head=head)
+    with preserved(model):
+        found = count_parameters(model)
+    assert found.total is None
+    assert "outside torch" in found.cause
+
+
 def test_item_for_control_flow_is_fine() -> None:
     model = zoo.net(head=lambda s, x: s.fc(x if x.abs().max().item() > -1 else -x))
     assert count(model) == zoo.HONEST_COUNT
@@ -273,6 +301,23 @@ def test_torchscript_is_seen_through(make: Callable[[], nn.Module]) -> None:
     assert [each.passed for each in results] == [True] * 6, results
     assert measured.parameters == 80 + 16 + 730
     assert (measured.receptive_field_before_pooling, measured.receptive_field_output) == (5, 28)
+
+
+@pytest.mark.parametrize("case", zoo.HONEST.values(), ids=ids(zoo.HONEST))
+def test_unusual_honest_models_pass(case: tuple[Callable[[], nn.Module], int]) -> None:
+    make, field = case
+    loose = Assignment(
+        name="t",
+        title="t",
+        parameters=Limit("<", 8000),
+        batch_norm="once",
+        dropout="once",
+        head="gap",
+        receptive_field=Limit(">=", 5),
+    )
+    results, measured = check_module(make(), loose)
+    assert [each.passed for each in results] == [True] * 6, results
+    assert measured.receptive_field_before_pooling == field
 
 
 def test_measure_needs_no_limits() -> None:

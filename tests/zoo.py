@@ -8,6 +8,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils import parametrizations
+from torch.utils.checkpoint import checkpoint
 
 HONEST_COUNT = 9 * 8 + 16 + 8 * 8 * 9 + 16 + 80 + 10
 
@@ -111,6 +113,12 @@ def _faint_read_out(self: nn.Module, x: Tensor) -> Tensor:
     return self.fc(x @ weight.reshape(8, 8))
 
 
+def _updated_read_out(self: nn.Module, x: Tensor) -> Tensor:
+    faint = (x[:2, :1] * 1e-9).repeat(2, 64)
+    weight = F.batch_norm(faint, self.means, self.ones, training=self.training)
+    return self.fc(x @ weight[0].reshape(8, 8))
+
+
 def _bn_statistics_as_weight(self: nn.Module, x: Tensor) -> Tensor:
     return self.fc(x * self.bn1.running_var)
 
@@ -144,6 +152,26 @@ def _lazily(self: nn.Module, x: Tensor) -> Tensor:
     return self.fc(x @ self.kept)
 
 
+def _small_view(self: nn.Module) -> None:
+    self.small = nn.Parameter(torch.randn(64)[:1])
+
+
+class Exchanges(Net):
+    """Uses a hidden layer in evaluation mode only."""
+
+    def extra(self) -> None:
+        self.hidden = [nn.Linear(8, 8)]
+
+    def head(self, x: Tensor) -> Tensor:
+        return self.fc(x if self.training else self.hidden[0](x))
+
+
+def _statistics_difference(self: nn.Module, x: Tensor) -> Tensor:
+    wide = x.repeat(1, 8)
+    read = F.batch_norm(wide, self.means, self.ones) - F.batch_norm(wide, 0 * self.ones, self.ones)
+    return self.fc(x @ read[:1].reshape(8, 8))
+
+
 def _codebook(self: nn.Module) -> None:
     self.codes = torch.randint(0, 80, (8, 8))
 
@@ -170,6 +198,17 @@ PARAMETER_CHEATS: dict[str, tuple[Callable[[], nn.Module], int]] = {
     "closure": (lambda: net(head=lambda s, x: s.fc(x @ _CLOSURE)), 64),
     "running statistics of nothing": (lambda: net(_statistics, head=_read_out), 128),
     "running statistics of next to nothing": (lambda: net(_statistics, head=_faint_read_out), 128),
+    "running statistics of next to nothing, updated": (
+        lambda: net(_statistics, head=_updated_read_out),
+        128,
+    ),
+    "many choices": (
+        lambda: net(
+            attribute("table", lambda: torch.randint(0, 8, (160,))),
+            head=lambda s, x: s.fc(x[:, s.table].view(-1, 8, 20).sum(2)),
+        ),
+        320,  # 64-bit integers hold two
+    ),
     "running statistics as weights": (lambda: net(head=_bn_statistics_as_weight), 8),
     "tensor from a list": (
         lambda: net(head=lambda s, x: s.fc(x @ torch.tensor(_SPELLED).reshape(8, 8))),
@@ -196,6 +235,36 @@ PARAMETER_CHEATS: dict[str, tuple[Callable[[], nn.Module], int]] = {
     "computed weights, elementwise": (lambda: net(head=_elementwise), 64),
     "computed part of weights": (lambda: net(head=_mixed_waves), 80),
     "made lazily": (lambda: net(head=_lazily), 64),
+    "two numbers in one": (
+        lambda: net(
+            attribute("wide", lambda: nn.Parameter(torch.randn(8, 4, dtype=torch.float64))),
+            head=lambda s, x: s.fc((x + s.wide.sum().float()) @ (s.wide.view(torch.float32) % 1)),
+        ),
+        64,
+    ),
+    "bytes in integers": (
+        lambda: net(
+            attribute("packed", lambda: torch.randint(0, 99, (8,))),
+            head=lambda s, x: s.fc(x @ s.packed.view(torch.int8).view(8, 8).float()),
+        ),
+        64,
+    ),
+    "beyond a parameter's view": (
+        lambda: net(_small_view, head=lambda s, x: s.fc(x @ s.small.as_strided((8, 8), (8, 1)))),
+        64,
+    ),
+    "layers exchanged by train": (Exchanges, 72),
+    "sparse": (
+        lambda: net(
+            attribute("sparse", lambda: torch.ones(8, 8).to_sparse()),
+            head=lambda s, x: s.fc((s.sparse @ x.T).T),
+        ),
+        64,
+    ),
+    "difference of statistics": (
+        lambda: net(_statistics, head=_statistics_difference),
+        128,
+    ),
     "table into a codebook": (
         lambda: net(_codebook, head=lambda s, x: s.fc(x @ s.fc.weight.flatten()[s.codes])),
         128,  # 64-bit integers hold two
@@ -354,6 +423,23 @@ def _gaussian(self: nn.Module, x: Tensor) -> Tensor:
     return x * (1 + 0.1 * torch.randn_like(x)) if self.training else x
 
 
+def _signs(self: nn.Module, x: Tensor) -> Tensor:
+    return x * ((torch.rand_like(x) > 0.5) * 2.0 - 1) if self.training else x
+
+
+def _compensated(self: nn.Module, x: Tensor) -> Tensor:
+    y = F.dropout(x, 0.1, self.training)
+    return x + y - y.detach()
+
+
+def _padding_dropped(self: nn.Module, x: Tensor) -> Tensor:
+    if not self.training:
+        return x
+    wide = torch.cat([x, x], 1)
+    mask = torch.cat([torch.ones_like(x), (torch.rand_like(x) > 0.2).float()], 1)
+    return (wide * mask)[:, : x.shape[1]]
+
+
 def _weights_dropped(self: nn.Module, x: Tensor) -> Tensor:
     return F.linear(x, F.dropout(self.fc.weight, 0.2, self.training), self.fc.bias)
 
@@ -416,8 +502,11 @@ DROPOUT_CHEATS: dict[str, tuple[Callable[[], nn.Module], str]] = {
     ),
     "always the same": (lambda: net(drop=_reseeds), "the same elements"),
     "in evaluation too": (lambda: net(drop=lambda s, x: F.dropout(x, 0.1)), "in evaluation"),
-    "gaussian noise": (lambda: net(drop=_gaussian), "no mask of zeros"),
+    "gaussian noise": (lambda: net(drop=_gaussian), "is no mask of zeros"),
     "weights dropped": (lambda: net(drop=same, head=_weights_dropped), "nothing random"),
+    "of what is thrown away": (lambda: net(drop=_padding_dropped), "does not change the logits"),
+    "mask of signs": (lambda: net(drop=_signs), "less than 0.01"),
+    "compensated": (lambda: net(drop=_compensated), "does not change the logits"),
     "of nothing": (
         lambda: net(drop=lambda s, x: x + F.dropout(torch.ones_like(x) + 0 * x, 0.1, s.training)),
         "does not depend on the image",
@@ -467,9 +556,23 @@ def _flat_features(self: nn.Module) -> None:
     self.flat = nn.Linear(8 * 121, 32)
 
 
+def _faintly_varied(self: nn.Module, x: Tensor) -> Tensor:
+    vector = self.flat(x.flatten(1))[:, :8, None, None]
+    return self.fc((vector + 1e-4 * x).mean((2, 3)))
+
+
 def _pinned(vector: Tensor) -> Tensor:
     v = vector[:, :8, None]
     return torch.stack([v + 1, v - 1], 2)
+
+
+def _cut(self: nn.Module, x: Tensor, then: Callable[[Tensor], Tensor] = torch.clone) -> Tensor:
+    cuts = [x[:, :, :5, :5], x[:, :, 5:, :5], x[:, :, :5, 5:], x[:, :, 5:, 5:]]
+    return torch.cat([then(cut).mean((2, 3)) for cut in cuts], 1)
+
+
+def _residual_cut(self: nn.Module, x: Tensor) -> Tensor:
+    return self.deep(x) + x[:, :, 1:-1, 1:-1]
 
 
 def _collapsed(self: nn.Module) -> None:
@@ -498,7 +601,20 @@ POOLING_CHEATS: dict[str, Callable[[], nn.Module]] = {
         pool=same,
         head=_from_vector(lambda v: v[:, :8, None, None].expand(-1, 8, 3, 3)),
     ),
+    "vector, faintly varied": lambda: net(_flat_features, pool=same, head=_faintly_varied),
     "vector plus and minus one": lambda: net(_flat_features, pool=same, head=_from_vector(_pinned)),
+    "of cuts": lambda: net(
+        attribute("wide", lambda: nn.Linear(32, 10)), pool=_cut, head=lambda s, x: s.wide(x)
+    ),
+    "of cuts, computed with": lambda: net(
+        attribute("wide", lambda: nn.Linear(32, 10)),
+        pool=lambda s, x: _cut(s, x, s.bn1),
+        head=lambda s, x: s.wide(x),
+    ),
+    "weighted by position": lambda: net(
+        attribute("place", lambda: nn.Parameter(torch.rand(11, 11))),
+        pool=lambda s, x: torch.einsum("bchw,hw->bc", x, s.place),
+    ),
     "in evaluation only": lambda: net(
         pool=lambda s, x: x.amax((2, 3)) if s.training else x.mean((2, 3))
     ),
@@ -528,7 +644,111 @@ POOLING_HONEST: dict[str, Callable[[], nn.Module]] = {
         pool=lambda s, x: s.classify(x).mean((2, 3)),
         head=same,
     ),
+    "residual of a cut": lambda: net(
+        attribute("deep", lambda: nn.Conv2d(8, 8, 3)), last_drop=_residual_cut
+    ),
     "squeeze and excite inside": lambda: net(
         norm=lambda s, x: s.bn1(x) * x.mean((2, 3), keepdim=True).sigmoid()
     ),
+}
+
+
+# --- unusual honest models: all of the checks pass -------------------------------------------
+
+
+class Dense(nn.Module):
+    """Concatenates its features, normalises before it convolves."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        widths = [1, 5, 9]
+        self.convs = nn.ModuleList(nn.Conv2d(width, 4, 3, padding=1) for width in widths)
+        self.norms = nn.ModuleList(nn.BatchNorm2d(width) for width in widths)
+        self.head = nn.Linear(13, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for conv, norm in zip(self.convs, self.norms, strict=True):
+            x = torch.cat([x, F.dropout(conv(F.relu(norm(x))), 0.1, self.training)], 1)
+        return self.head(F.adaptive_avg_pool2d(x, 1).flatten(1))
+
+
+def separable() -> nn.Module:
+    def block(inputs: int, outputs: int, stride: int) -> list[nn.Module]:
+        return [
+            nn.Conv2d(inputs, inputs, 3, stride, 1, groups=inputs, bias=False),
+            nn.BatchNorm2d(inputs),
+            nn.Hardswish(),
+            nn.Conv2d(inputs, outputs, 1, bias=False),
+            nn.BatchNorm2d(outputs),
+            nn.SiLU(inplace=True),
+            nn.Dropout2d(0.05),
+        ]
+
+    return nn.Sequential(
+        nn.ZeroPad2d(2),
+        *block(1, 8, 1),
+        *block(8, 16, 2),
+        nn.MaxPool2d(2, ceil_mode=True),
+        *block(16, 16, 1),
+        nn.AdaptiveAvgPool2d((1, 1)),
+        nn.Conv2d(16, 10, 1),
+        nn.Flatten(),
+        nn.LogSoftmax(-1),
+    )
+
+
+class Attends(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches = nn.Conv2d(1, 16, 7, 7)
+        self.place = nn.Parameter(torch.zeros(1, 16, 16))
+        self.layer = nn.TransformerEncoderLayer(16, 2, 32, 0.1, batch_first=True)
+        self.norm, self.head = nn.BatchNorm1d(16), nn.Linear(16, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.layer(self.patches(x).flatten(2).transpose(1, 2) + self.place)
+        return self.head(self.norm(x.mean(1)))
+
+
+def _checkpointed(self: nn.Module, x: Tensor) -> Tensor:
+    made = checkpoint(self.bn1, x, use_reentrant=False)
+    assert isinstance(made, Tensor)
+    return made
+
+
+def _padded_by_hand(self: nn.Module, x: Tensor) -> Tensor:
+    padded = x.new_zeros(x.shape[0], 8, 28, 28)
+    padded[:, :, 1:-1, 1:-1] = x
+    return self.bn1(padded)
+
+
+def _shifted(self: nn.Module, x: Tensor) -> Tensor:
+    moved = torch.zeros_like(x)
+    moved[:, :4, 1:] = x[:, :4, :-1]
+    moved[:, 4:] = x[:, 4:]
+    return self.bn1(moved)
+
+
+class Autocast(Net):
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16):
+            return super().forward(x).float()
+
+
+def _normed() -> nn.Module:
+    model = Net()
+    parametrizations.weight_norm(model.conv2)
+    return model
+
+
+HONEST: dict[str, tuple[Callable[[], nn.Module], int]] = {
+    "dense": (Dense, 7),
+    "separable": (separable, 15),
+    "attention": (Attends, 28),
+    "checkpoint": (lambda: net(norm=_checkpointed), 8),
+    "padded by hand": (lambda: net(norm=_padded_by_hand), 8),
+    "shifted channels": (lambda: net(norm=_shifted), 8),
+    "autocast": (Autocast, 8),
+    "weight norm": (_normed, 8),
+    "in a wrapper": (lambda: nn.DataParallel(Net()), 8),
 }

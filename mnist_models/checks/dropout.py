@@ -8,10 +8,12 @@ import torch
 from torch import Tensor
 
 from mnist_models.checks.blocks import name, uncovered
-from mnist_models.checks.forwards import Forwards, half
+from mnist_models.checks.forwards import Forwards, half, logits, noise
 from mnist_models.checks.result import CheckResult
 from mnist_models.probe import digits, relative_change, run
+from mnist_models.receptive_field.global_pooling import CHANGES
 from mnist_models.trace import Node, Operand, Taint, Trace
+from mnist_models.tracer import Replace
 
 _SMALLEST = 0.01  # drop probability that the rules ask for
 _DRAWN = 100_000  # mask elements after which a share of 0.01 is known to 0.0003
@@ -22,13 +24,22 @@ _HELP = "call nn.Dropout(p >= 0.01) on the features in training mode and pass it
 
 @dataclass
 class Site:
-    """One operation that may drop; `masks` are what was drawn so far, True where dropped."""
+    """One operation that may drop, and what was seen of it so far.
+
+    Attributes:
+        dropped, drawn: elements of its masks.
+        values: distinct values of the masks, three at most of each.
+        fresh: two forwards dropped different elements.
+        felt: the logits change when what was dropped is put back.
+        exact: the drop probability, where it is an argument.
+    """
 
     node: Node
     dropped: int = 0
     drawn: int = 0
     values: set[float] = field(default_factory=set)
     fresh: bool = False
+    felt: bool = False
     exact: float | None = None
 
     @property
@@ -42,7 +53,7 @@ class Site:
         """More draws would not change the verdict."""
         if not self.drawn or not self.dropped:
             return self.drawn >= _DRAWN
-        if not self.fresh:
+        if not (self.fresh and self.felt):
             return self.drawn >= _DRAWN / 10  # the same zeros again and again
         sigma = (self.share * (1 - self.share) / self.drawn) ** 0.5
         return self.exact is not None or self.drawn >= _DRAWN or self.share - 4 * sigma > _SMALLEST
@@ -68,14 +79,17 @@ def check_dropout(forwards: Forwards, wanted: str) -> CheckResult:
     sites = _measured(forwards, trace, effective)
     two_valued = [site for site in sites if len(site.values) <= 2 and site.share < 1]
     drawn = [site for site in two_valued if site.enough]
-    good = [site for site in drawn if site.fresh]
+    fresh = [site for site in drawn if site.fresh]
+    good = [site for site in fresh if site.felt]
     same = relative_change(forwards.logits(False), forwards.logits(False, seed=1)) < 1e-4
     if not same:
         cause = "two evaluations of the same images differ: something random runs in evaluation"
         advice = "pass training=self.training to F.dropout, or use nn.Dropout"
         return _result(False, len(good), wanted, cause, advice)
     if not good:
-        return _result(False, 0, wanted, _why_none(found, fed, effective, two_valued, drawn))
+        return _result(
+            False, 0, wanted, _why_none((found, fed, effective), (two_valued, drawn, fresh))
+        )
     rates = ", ".join(sorted({f"{site.share:.2g}" for site in good}))
     missing = uncovered(trace, [site.node for site in good]) if wanted == "each-block" else []
     if missing:
@@ -90,20 +104,26 @@ def _result(passed: bool, count: int, wanted: str, cause: str, advice: str = _HE
     return CheckResult("dropout", passed, count, limit, "layers", cause, "" if passed else advice)
 
 
-def _why_none(
-    found: list[Node], fed: list[Node], effective: list[Node], two: list[Site], drawn: list[Site]
-) -> str:
+def _why_none(nodes: tuple[list[Node], ...], sites: tuple[list[Site], ...]) -> str:
+    """The first of the conditions that nothing kept, said of the last that came so far."""
+    found, fed, effective = nodes
+    two_valued, drawn, fresh = sites
     if not found:
         return "nothing random is multiplied with the features in training mode"
     if not fed:
         return f"what {name(found[0])} drops from does not depend on the image"
     if not effective:
         return f"the output of {name(fed[0])} does not change the logits"
-    if not two:
-        return f"what {name(effective[0])} multiplies with is no mask of zeros and one value"
-    if not drawn:
-        return f"{name(two[0].node)} drops a share of {two[0].share:.4f}, less than 0.01"
-    return f"{name(drawn[0].node)} drops the same elements in every forward"
+    where = name((fresh or drawn or two_valued or [Site(effective[0])])[0].node)
+    if not two_valued:
+        cause = "multiplies with what is no mask of zeros and one value"
+    elif not drawn:
+        cause = f"drops a share of {two_valued[0].share:.4f}, less than 0.01"
+    elif not fresh:
+        cause = "drops the same elements in every forward"
+    else:
+        cause = "drops only what does not change the logits"
+    return f"{where} {cause}"
 
 
 def _random(operand: Operand | None) -> bool:
@@ -176,7 +196,8 @@ def _measured(forwards: Forwards, trace: Trace, nodes: list[Node]) -> list[Site]
         if seed >= 3 and all(site.settled for site in sites):
             break
         images = digits(64, seed=30)
-        drawn = run(forwards.module, images, training=True, seed=seed, values=numbers).nodes
+        plain = run(forwards.module, images, training=True, seed=seed, values=numbers)
+        drawn = plain.nodes
         for site in sites:
             number = site.node.number
             here = _dropped(drawn[number]) if number < len(drawn) else None
@@ -189,7 +210,22 @@ def _measured(forwards: Forwards, trace: Trace, nodes: list[Node]) -> list[Site]
             if number in last:
                 site.fresh |= not torch.equal(mask, last[number])
             last[number] = mask
+            if not site.felt and mask.any():
+                back = {number: _putting_back(mask)}
+                undone = run(
+                    forwards.module, images, training=True, seed=seed, replace=back, values=False
+                )
+                site.felt = relative_change(logits(plain), logits(undone)) >= CHANGES
     return [site for site in sites if 0.0 in site.values or site.dropped == 0]
+
+
+def _putting_back(mask: Tensor) -> Replace:
+    """Replaces what was dropped, and that alone."""
+
+    def replace(tensor: Tensor) -> Tensor:
+        return torch.where(mask, noise(tensor), tensor)
+
+    return replace
 
 
 def _exact(trace: Trace, node: Node) -> float | None:

@@ -30,7 +30,8 @@ class Elements:
             self._sizes.setdefault(key, (1, width))
             return
         size, storage = tensor.element_size(), tensor.untyped_storage().nbytes()
-        self._sizes.setdefault(key, (size, width))
+        # Read as a narrower type, each element holds several numbers.
+        self._sizes[key] = min(self._sizes.get(key, (size, width)), (size, width))
         if key not in self._masks or self._masks[key].numel() < storage:
             grown = torch.zeros(storage, dtype=torch.bool)
             if key in self._masks:
@@ -51,12 +52,12 @@ class Elements:
         return total
 
     def overlap(self, key: object, other: Elements) -> int:
-        """How many elements of one storage both sets have."""
+        """How many elements of one storage both sets have, as the other counts them."""
         if key not in self._masks or key not in other._masks:
             return 0
         mine, theirs = self._masks[key], other._masks[key]
         common = min(mine.numel(), theirs.numel())
-        size, width = self._sizes[key]
+        size, width = other._sizes[key]
         return int((mine[:common] & theirs[:common]).sum()) // size * width
 
     @property

@@ -8,7 +8,6 @@ from mnist_models.trace import Node, Operand, Taint, Trace
 
 _WEIGHING = {"convolution", "mm", "addmm", "bmm", "baddbmm", "mv", "addmv", "dot", "addbmm"}
 _INDEXING = {"index", "index_select", "gather", "embedding"}
-_SPELLING = {"full", "fill", "fill_", "scalar_tensor", "full_like", "new_full"}
 _FLOWS = Taint.IMAGE | Taint.PARAMETER | Taint.STORED | Taint.RANDOM
 
 
@@ -124,13 +123,8 @@ def _elements(operand: Operand) -> int:
 
 
 def literals(trace: Trace) -> int:
-    """Distinct numbers that the code writes into elementwise arithmetic."""
+    """Distinct numbers that the code writes into the arguments of operations."""
     return len(
-        {
-            number
-            for node in trace.nodes
-            if node.pointwise or node.name in _SPELLING
-            for number in node.scalars()
-        }
+        {number for node in trace.nodes for number in node.scalars()}
         - {-1, 0, 1}  # defaults, such as the factor of an addition
     )

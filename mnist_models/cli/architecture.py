@@ -121,7 +121,7 @@ def _field_table(rows: list[dict[str, object]]) -> str:
                 row["name"] or "-",
                 row["operation"],
                 *(pair(row[key]) for key in pairs),
-                row["jump"],
+                row["jump"] or None,  # after the pooling there are no neighbours
                 pair(row["size"]),
                 row["channels"],
                 row["receptive_field"],

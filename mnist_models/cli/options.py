@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -60,10 +60,14 @@ def device_of(options: argparse.Namespace) -> torch.device:
     return torch.device("cuda" if available and options.device != "cpu" else "cpu")
 
 
-def load_data(options: argparse.Namespace, dataset: str, *, validation: bool = False) -> Dataset:
-    """The data set that the options name, on their device."""
-    root = options.data_root
-    device = device_of(options)
+def load_data(
+    options: argparse.Namespace,
+    dataset: Literal["auto", "mnist", "digits"],
+    *,
+    validation: bool = False,
+) -> Dataset:
+    """The data set on the device that the options name."""
+    root, device = options.data_root, device_of(options)
     return load(dataset, root, validation=validation, device=device, progress=True)
 
 

@@ -7,6 +7,7 @@ import sys
 import warnings
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Literal
 
 from tqdm import tqdm
 
@@ -247,7 +248,8 @@ def add_evaluate(commands: Commands) -> None:
 def run_evaluate(options: argparse.Namespace) -> int:
     folder = options.record.parent if options.record.name == FILE_NAME else options.record
     record = load_record(folder)
-    data = load_data(options, record.data.name, validation=record.data.split == "validation")
+    name: Literal["mnist", "digits"] = "digits" if record.data.name == "digits" else "mnist"
+    data = load_data(options, name, validation=record.data.split == "validation")
     result = evaluate(folder, data)
     checks = all_checks(record, CARD, result.rescored) if result.passed else []
     if options.json:

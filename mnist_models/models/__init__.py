@@ -3,7 +3,8 @@
 Importing this package registers them all.
 """
 
-# isort: off - the order of these imports is the order of the registry and of every table
+# ruff: noqa: I001 - the order of these imports is the order of the registry and of every table
+
 from mnist_models.models import frontier
 from mnist_models.models import era_v1_blocks
 from mnist_models.models import era_v1_steps
@@ -11,7 +12,6 @@ from mnist_models.models import era_v3
 from mnist_models.models import eva4
 from mnist_models.models import attempt
 
-# isort: on
 from mnist_models.models.registry import (
     EXPERIMENTS,
     Claim,

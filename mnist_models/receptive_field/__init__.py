@@ -200,7 +200,7 @@ def _before(
         geometry, shape = large
     position = tuple(shape[i] // 2 if i in geometry.spatial else 0 for i in range(len(shape)))
     target = expected(geometry, side, position)
-    seen = footprint(module, side, target, (node.number, node.name), position)
+    seen = footprint(module, side, target, trace.label(node), position)
     if seen != target:
         return None, _disagreement("the global pooling", target, seen)
     return _number(geometry), ""

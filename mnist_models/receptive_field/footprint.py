@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from mnist_models.probe import SIDE, make_tracer, randomise, run
 from mnist_models.receptive_field.geometry import HEIGHT, WIDTH, Geometry, reduce
+from mnist_models.trace import Label
 
 ROUNDS = 12  # a max-pool passes the gradient of one position: unite over many inputs
 ENLARGED = 3 * SIDE
@@ -43,7 +44,7 @@ def footprint(
     module: nn.Module,
     side: int,
     target: Box,
-    node: tuple[int, str] | None,
+    node: Label | None,
     position: tuple[int, ...] | None,
 ) -> Box | None:
     """The bounding box of nonzero gradients, united over random inputs until it is `target`.
@@ -52,7 +53,7 @@ def footprint(
         module: in any state; its parameters are drawn at random.
         side: of the square input, pixels.
         target: stops early when reached; a footprint cannot exceed the truth.
-        node: number and name of the operation to look at; None: the logits.
+        node: the operation to look at; None: the logits.
         position: index of the element per dimension (batch and channels are united).
 
     Returns:
@@ -83,7 +84,7 @@ def _input(count: int, side: int, seed: int) -> Tensor:
     return noise + 3 * (torch.rand(noise.shape, generator=generator) < 0.1)
 
 
-def _observed(module: nn.Module, leaf: Tensor, node: tuple[int, str] | None) -> Tensor | None:
+def _observed(module: nn.Module, leaf: Tensor, node: Label | None) -> Tensor | None:
     image = leaf.clone()  # the forward may write to its input
     tracer = make_tracer(module, image, values=False)
     try:
@@ -96,11 +97,8 @@ def _observed(module: nn.Module, leaf: Tensor, node: tuple[int, str] | None) -> 
         output = None  # what comes after the map need not fit an enlarged input
     if node is None:
         return output if isinstance(output, Tensor) else None
-    number, name = node
-    nodes = tracer.trace.nodes
-    if number >= len(nodes) or nodes[number].name != name:
-        return None
-    return nodes[number].outputs[0].tensor
+    found = tracer.trace.find(node)
+    return None if found is None else found.outputs[0].tensor
 
 
 def _box(rows: Tensor, columns: Tensor) -> Box:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from mnist_models.probe import digits, relative_change, run
 from mnist_models.receptive_field.geometry import Geometry
 from mnist_models.receptive_field.operations import follow
+from mnist_models.receptive_field.whole_map import WholeMaps
 from mnist_models.trace import Node, Taint, Trace
 
 CHANGES = 1e-3  # standard deviations of the logits: less is no effect
@@ -106,7 +107,12 @@ def find_means(trace: Trace, geometry: dict[int, Geometry]) -> list[Mean]:
     found: list[Mean] = []
     reach = trace.ancestors(trace.logits.writers)
     nodes = [node for node in trace.nodes if node.number in reach and _usable(node)]
-    maps = [n for n in nodes if n.number in geometry and geometry[n.number].spatial]
+    whole = WholeMaps(trace, geometry)
+    maps = [
+        node
+        for node in nodes
+        if node.number in geometry and geometry[node.number].spatial and whole.whole(node)
+    ]
     means = {node.number: _mean(node, geometry[node.number]) for node in maps}
     for node in nodes:
         own = geometry.get(node.number)

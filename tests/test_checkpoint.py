@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from mnist_models.checkpoint import (
+    FILE_NAME,
+    Checkpoint,
+    CheckpointError,
+    load_checkpoint,
+    save_checkpoint,
+)
+from mnist_models.record import Epoch
+
+IDENTITY = {"experiment": "steps-6", "seed": 0, "recipe": {"epochs": 3, "schedule": [0.1]}}
+
+
+def make() -> Checkpoint:
+    return Checkpoint(
+        identity=IDENTITY,
+        epochs=[Epoch(1, 0.1, 0.1, 2.0, 5, 10, 1.0, 3, 4)],
+        seconds=[1.5],
+        options={"param_groups": [{"lr": 0.1, "betas": [0.9, 0.999]}], "schedule": {"best": 1e400}},
+        tensors={"model.weight": torch.arange(6.0).reshape(2, 3).t(), "n": torch.tensor(3)},
+        kept={1: b"some bytes"},
+    )
+
+
+def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path, make())
+    loaded = load_checkpoint(tmp_path, IDENTITY)
+    assert loaded is not None
+    expected = make()
+    for name, value in expected.tensors.items():
+        assert torch.equal(loaded.tensors[name], value)
+    assert loaded.kept == expected.kept
+    assert loaded.epochs == expected.epochs
+    assert loaded.seconds == expected.seconds
+    assert loaded.options == expected.options
+    assert [path.name for path in tmp_path.iterdir()] == [FILE_NAME]
+
+
+def test_none_is_no_error(tmp_path: Path) -> None:
+    assert load_checkpoint(tmp_path, IDENTITY) is None
+
+
+@pytest.mark.parametrize("length", [0, 4, 100, -1])
+def test_a_truncated_one_is(tmp_path: Path, length: int) -> None:
+    save_checkpoint(tmp_path, make())
+    content = (tmp_path / FILE_NAME).read_bytes()
+    (tmp_path / FILE_NAME).write_bytes(content[:length])
+    with pytest.raises(CheckpointError, match="train without --resume"):
+        load_checkpoint(tmp_path, IDENTITY)
+
+
+def test_another_runs_is_refused(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path, make())
+    with pytest.raises(CheckpointError, match="its seed is 0, expected 1"):
+        load_checkpoint(tmp_path, IDENTITY | {"seed": 1})
+    with pytest.raises(CheckpointError, match="its threads is None, expected 2"):
+        load_checkpoint(tmp_path, IDENTITY | {"threads": 2})

@@ -1,0 +1,290 @@
+"""The command line as a user meets it: what it prints, its exit status, never a traceback."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mnist_models.cli import main, parser
+from mnist_models.models import EXPERIMENTS
+from mnist_models.record import FILE_NAME, find_records, load_record
+
+from .test_record import edit
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+COMMANDS = ["list", "summary", "check", "train", "evaluate", "verify", "bench"]
+CARD_CHECKS = ["output-shape", "parameters", "batch-norm", "dropout", "global-average-pooling"]
+CARD_CHECKS += ["receptive-field", "epochs", "accuracy", "consistency", "test-set"]
+
+
+@dataclass(frozen=True)
+class Done:
+    status: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+Command = Callable[..., Done]
+
+
+@pytest.fixture
+def command(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
+    """Run a command in this process, which saves the seconds that importing torch takes."""
+    before = signal.getsignal(signal.SIGTERM)
+
+    def run(*arguments: object) -> Done:
+        try:
+            status = main([str(argument) for argument in arguments])
+        except SystemExit as error:  # argparse's own errors
+            status = int(error.code or 0)
+        finally:
+            signal.signal(signal.SIGTERM, before)
+        captured = capfd.readouterr()
+        assert "Traceback" not in captured.err
+        return Done(status, captured.out, captured.err)
+
+    return run
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_helps_with_an_example(command: Command, name: str) -> None:
+    done = command(name, "--help")
+    assert done.status == 0
+    example = re.search(r"example: python -m\s+mnist_models\s+(.+)", done.out, re.DOTALL)
+    assert example is not None
+    arguments = example.group(1).split()
+    assert arguments[0] == name
+    parser().parse_args(arguments)  # the example is one that parses
+    assert "--json" in done.out
+
+
+def test_help_lists_the_commands(command: Command) -> None:
+    done = command("--help")
+    assert all(name in done.out for name in COMMANDS)
+    assert command().status == 2
+    assert command("trian").status == 2
+
+
+def test_list(command: Command) -> None:
+    rows = {row["experiment"]: row for row in command("list", "--json").json}
+    assert list(rows) == list(EXPERIMENTS)
+    assert rows["era-v3"]["parameters"] == 19_866
+    text = command("list").out
+    assert all(name in text for name in EXPERIMENTS)
+    assert "7,846" in text
+
+
+@pytest.fixture(scope="module")
+def digits_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One real run of two epochs on the digits, made by the real command."""
+    out = tmp_path_factory.mktemp("runs")
+    arguments = ["train", "steps-3", "--dataset", "digits", "--epochs", "2", "--out", str(out)]
+    done = subprocess.run(
+        [sys.executable, "-m", "mnist_models", *arguments],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+        cwd=REPOSITORY,
+    )
+    (out / "stdout").write_text(done.stdout)
+    (out / "stderr").write_text(done.stderr)
+    return out
+
+
+@pytest.fixture
+def run(digits_runs: Path, tmp_path: Path) -> Path:
+    """A copy of that run's folder of records, to be damaged at will."""
+    return Path(shutil.copytree(digits_runs, tmp_path / "runs"))
+
+
+FOLDER = Path("digits-test") / "steps-3" / "seed-0"
+
+
+def test_train_shows_epochs_checks_and_the_record(digits_runs: Path) -> None:
+    out, err = ((digits_runs / name).read_text() for name in ("stdout", "stderr"))
+    assert re.search(r"epoch  1/2  lr 0.01 -> 0.01  train loss \d\.\d{4} +\d+\.\d\d %", out)
+    assert re.search(r"epoch  2/2 .* test loss", out)
+    assert all(name in out for name in CARD_CHECKS)
+    assert "FAIL: test-set" in out
+    assert f"record: {digits_runs / FOLDER / FILE_NAME}" in out
+    assert "steps-3 seed 0: 100%" in err  # the progress bar
+    assert err.count("warning:") == 2  # that digits stand in: at the start and at the end
+    assert err.rstrip().splitlines()[-1].startswith("warning:")
+    record = load_record(digits_runs / FOLDER)
+    assert (record.data.name, record.seed, len(record.epochs)) == ("digits", 0, 2)
+
+
+def test_train_skips_the_same_run_and_refuses_another(command: Command, run: Path) -> None:
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    options = ["train", "steps-3", "--dataset", "digits", "--out", run]
+    done = command(*options, "--epochs", 2, "--json")
+    assert done.status == 0
+    assert "holds this very run already" in done.err
+    assert done.json["final"]["epoch"] == 2
+    done = command(*options, "--epochs", 3)
+    assert done.status == 2
+    assert "another run (its recipe differ)" in done.err
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+    done = command(*options, "--epochs", 1, "--force", "--json")
+    assert (done.status, done.json["final"]["epoch"]) == (0, 1)
+
+
+def test_train_json_has_every_check_of_the_card(command: Command, run: Path) -> None:
+    done = command("train", "steps-3", "--dataset", "digits", "--epochs", 2, "--out", run, "--json")
+    assert [check["name"] for check in done.json["checks"]] == CARD_CHECKS
+    verdicts = {check["name"]: check["passed"] for check in done.json["checks"]}
+    assert verdicts["parameters"] is True
+    assert verdicts["dropout"] is False
+    assert verdicts["accuracy"] is None  # not measured on MNIST
+    assert verdicts["test-set"] is False
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "steps-9"], "no experiment 'steps-9'"),
+        (["train", "--seed", "-1"], "expected a whole number from 0"),
+        (["train", "--epochs", "0"], "expected a whole number from 1"),
+        (["train", "--epochs", "many"], "expected a whole number from 1"),
+        (["train", "--device", "tpu"], "invalid choice"),
+        (["train", "--dataset", "mnist", "--data-root", "nowhere"], "nowhere"),
+        (["evaluate", "nowhere"], "no record"),
+        (["verify", "--records", "nowhere", "--data-root", "nowhere"], "nowhere"),
+        (["check", "nowhere.py:Net"], "there is no file 'nowhere.py'"),
+        (["check", "steps-1", "--assignment", "crad"], "no assignment 'crad'"),
+        (["check", "steps-1", "--assignment", "crad.toml"], "cannot read the assignment"),
+        (["check", "steps-1", "--time-limit", "0"], "expected a number above 0"),
+        (["summary", "nowhere.py:Net"], "there is no file 'nowhere.py'"),
+        (["bench", "--steps", "0"], "expected a whole number from 1"),
+    ],
+)
+def test_bad_input_is_status_2(command: Command, arguments: list[str], message: str) -> None:
+    done = command(*arguments)
+    assert done.status == 2
+    assert message in done.err
+
+
+def test_no_cuda_is_said(command: Command, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    done = command("train", "--device", "cuda", "--dataset", "digits", "--out", run)
+    assert done.status == 2
+    assert "finds no CUDA device here" in done.err
+
+
+def test_evaluate(command: Command, run: Path) -> None:
+    done = command("evaluate", run / FOLDER, "--json")
+    assert done.status == 0
+    assert [epoch["epoch"] for epoch in done.json["epochs"]] == [1, 2]
+    assert [check["name"] for check in done.json["checks"]] == CARD_CHECKS
+    assert "score as recorded" in command("evaluate", run / FOLDER / FILE_NAME).out
+
+
+def test_evaluate_refuses_what_it_cannot_believe(command: Command, run: Path) -> None:
+    first, last = (run / FOLDER / f"epoch-0{epoch}.safetensors" for epoch in (1, 2))
+    shutil.copy(first, last)
+    done = command("evaluate", run / FOLDER)
+    assert done.status == 1
+    assert "not the file that the record names" in done.out
+    edit(run / FOLDER, lambda table: table.update(seed=5), sign=False)
+    done = command("evaluate", run / FOLDER, "--json")
+    assert done.status == 2
+    assert done.json["passed"] is None
+    assert "edited" in done.json["cause"]
+
+
+def test_check(command: Command, tmp_path: Path) -> None:
+    done = command("check", "frontier-8k")
+    assert done.status == 0, done.out + done.err
+    assert "frontier-8k keeps this project's card: all 6 checks pass" in done.out
+    done = command("check", "steps-3", "--json")
+    assert done.status == 1
+    assert done.json["passed"] is False
+    assert done.json["measurements"]["parameters"] == 7_624
+    assert set(done.json) >= {"target", "assignment", "passed", "checks", "measurements"}
+    path = tmp_path / "mine.py"
+    path.write_text("print('::error::not mine')\nraise SystemExit(0)\n")
+    done = command("check", f"{path}:Net", "--json")
+    assert done.status == 2
+    assert done.json["passed"] is None
+    assert "  | ::error::not mine" in done.err  # behind a prefix: no CI runner obeys it
+
+
+def test_check_takes_an_assignment_from_toml(command: Command, tmp_path: Path) -> None:
+    rules = tmp_path / "rules.toml"
+    rules.write_text('parameters = "< 7000"\n')
+    done = command("check", "steps-3", "--assignment", rules)
+    assert done.status == 1
+    assert "does not keep rules: parameters" in done.out
+
+
+def test_summary(command: Command) -> None:
+    done = command("summary", "steps-6")
+    assert done.status == 0
+    assert "Total params: 7,624" in done.out
+    assert "14 pixels at the input of the global pooling, 28 pixels at the output" in done.out
+    found = command("summary", "steps-6", "--json").json
+    assert found["receptive_field"]["before_pooling"] == 14
+    assert found["layers"][0]["operation"] == "conv2d"
+
+
+def test_verify_needs_records(command: Command, mnist_root: Path, tmp_path: Path) -> None:
+    done = command("verify", "--records", tmp_path, "--data-root", mnist_root)
+    assert done.status == 2
+    assert "no record below" in done.err
+
+
+def test_verify_reads_published_records(command: Command, mnist_root: Path, tmp_path: Path) -> None:
+    """One sound record passes; with a byte of its weights changed it does not."""
+    published = find_records(REPOSITORY / "records")[0]
+    folder = tmp_path / Path(*published.parts[-3:])
+    shutil.copytree(published, folder)
+    options = ["verify", "--records", tmp_path, "--data-root", mnist_root]
+    done = command(*options, "--json")
+    assert done.status == 0, done.out
+    assert done.json["passed"] is True
+    assert [len(record["epochs"]) for record in done.json["records"]] == [3]
+    path = folder / load_record(folder).weights[0].file
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    done = command(*options)
+    assert done.status == 1
+    assert f"FAIL: {path} is not the file that the record names" in done.out
+
+
+def test_bench(command: Command, mnist_root: Path) -> None:
+    done = command("bench", "--rounds", 1, "--steps", 1, "--data-root", mnist_root, "--json")
+    assert done.status in (0, 1)  # one step decides nothing: that it ran is what is tested
+    assert set(done.json["ratios"]) == {"notebook / this loop", "this loop / floor"}
+
+
+def test_a_reader_that_stops_early_is_no_error() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "mnist_models", "list"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=REPOSITORY,
+        env=os.environ | {"PYTHONUNBUFFERED": "1"},
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        errors = process.stderr.read()
+        assert process.wait(timeout=60) == 0
+    assert errors == b""

@@ -1,0 +1,208 @@
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+import torch
+
+from mnist_models.data import Dataset
+from mnist_models.evaluate import TOLERANCE, Verdict, evaluate, verify
+from mnist_models.models import EXPERIMENTS
+from mnist_models.record import (
+    FILE_NAME,
+    RecordError,
+    folder_of,
+    load_record,
+    save_record,
+)
+from mnist_models.train import train
+
+from .test_record import edit
+
+
+@pytest.fixture(scope="module")
+def trained(few: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Records of two seeds of steps-3, trained as registered but for the number of epochs."""
+    root = tmp_path_factory.mktemp("records")
+    experiment = EXPERIMENTS["steps-3"]
+    experiment = replace(experiment, recipe=replace(experiment.recipe, epochs=4))
+    for seed in (0, 1):
+        train(experiment, seed, few, folder_of(root, "digits", "test", "steps-3", seed))
+    return root
+
+
+@pytest.fixture
+def root(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    shutil.copytree(trained, tmp_path / "records")
+    experiment = EXPERIMENTS["steps-3"]
+    short = replace(experiment, recipe=replace(experiment.recipe, epochs=4))
+    monkeypatch.setitem(EXPERIMENTS, "steps-3", short)
+    return tmp_path / "records"
+
+
+@pytest.fixture
+def folder(root: Path) -> Path:
+    return folder_of(root, "digits", "test", "steps-3", 0)
+
+
+def problems(folder: Path, data: Dataset) -> str:
+    return "\n".join(evaluate(folder, data).problems)
+
+
+def test_a_sound_record_scores_as_it_says(folder: Path, few: Dataset) -> None:
+    result = evaluate(folder, few)
+    assert result.passed
+    assert [epoch.epoch for epoch in result.epochs] == [2, 3, 4]
+    assert all(epoch.stored == epoch.rescored for epoch in result.epochs)
+    assert result.rescored == {epoch.epoch: epoch.rescored for epoch in result.epochs}
+
+
+def test_verify_gives_a_verdict_for_each(root: Path, few: Dataset) -> None:
+    verdicts = list(verify(root, few))
+    assert [verdict.folder.name for verdict in verdicts] == ["seed-0", "seed-1"]
+    assert [verdict.problems for verdict in verdicts] == [[], []]
+
+
+def test_random_state_is_left_alone(folder: Path, few: Dataset) -> None:
+    torch.manual_seed(0)
+    state = torch.get_rng_state()
+    evaluate(folder, few)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_nothing_to_verify_is_an_error(tmp_path: Path, few: Dataset) -> None:
+    with pytest.raises(RecordError, match="no record below"):
+        list(verify(tmp_path, few))
+
+
+def resign(folder: Path, epoch: int, content: bytes) -> None:
+    """Put another weight file in place and make the record name it, as a forger would."""
+    path = folder / f"epoch-{epoch:02}.safetensors"
+    path.write_bytes(content)
+
+    def change(table: dict[str, Any]) -> None:
+        for weights in table["weights"]:
+            if weights["epoch"] == epoch:
+                weights["sha256"] = hashlib.sha256(content).hexdigest()
+
+    edit(folder, change)
+
+
+def test_a_lifted_result_is_found(folder: Path, few: Dataset) -> None:
+    """A record whose counts were raised by a forger who also signed it anew."""
+    final = load_record(folder).final
+    better = final.test_correct + TOLERANCE + 1
+
+    def lift(table: dict[str, Any]) -> None:
+        table["epochs"][-1]["test_correct"] = better
+        for row, counts in enumerate(table["confusion"]):
+            for column in range(10):
+                while column != row and counts[column] and sum_diagonal(table) < better:
+                    counts[column] -= 1
+                    counts[row] += 1
+        table["misclassified"] = table["misclassified"][: final.test_total - better]
+
+    edit(folder, lift)
+    assert f"epoch 4 scores {final.test_correct} of 100, the record says {better}" in problems(
+        folder, few
+    )
+
+
+def sum_diagonal(table: dict[str, Any]) -> int:
+    return sum(table["confusion"][digit][digit] for digit in range(10))
+
+
+@pytest.mark.parametrize("by", [-1, 0, 1])
+def test_rounding_is_tolerated_and_no_more(folder: Path, few: Dataset, by: int) -> None:
+    """The second epoch kept has no confusion matrix to contradict."""
+    stored = load_record(folder).epochs[2].test_correct
+    moved = stored + TOLERANCE + by
+
+    edit(folder, lambda table: table["epochs"][2].update(test_correct=moved))
+    assert evaluate(folder, few).passed is (by <= 0)
+
+
+def test_other_mistakes_than_recorded_are_found(folder: Path, few: Dataset) -> None:
+    record = load_record(folder)
+    right = [index for index in range(100) if index not in record.misclassified]
+    others = sorted(right[:6] + record.misclassified[6:])
+    edit(folder, lambda table: table.update(misclassified=others))
+    assert "misclassified: 12 images" in problems(folder, few)
+
+
+DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
+    "missing": (lambda folder: (folder / "epoch-03.safetensors").unlink(), "are missing"),
+    "swapped": (
+        lambda folder: shutil.copy(
+            folder / "epoch-02.safetensors", folder / "epoch-03.safetensors"
+        ),
+        "not the file that the record names",
+    ),
+    "truncated": (
+        lambda folder: resign(folder, 3, (folder / "epoch-03.safetensors").read_bytes()[:-40]),
+        "no safetensors file",
+    ),
+    "other shapes": (
+        lambda folder: resign(folder, 3, safetensors.torch.save({"0.0.weight": torch.zeros(2)})),
+        "does not fit the network",
+    ),
+    "other experiment": (
+        lambda folder: edit(folder, lambda table: table.update(experiment="steps-9")),
+        "'steps-9' is not registered",
+    ),
+    "other network": (
+        lambda folder: edit(folder, lambda table: table.update(model_digest="sha256:0")),
+        "has changed since this run",
+    ),
+    "edited": (
+        lambda folder: edit(folder, lambda table: table.update(seed=7), sign=False),
+        "edited after it was written",
+    ),
+    "no JSON": (lambda folder: (folder / FILE_NAME).write_text("{"), "is damaged"),
+    "other data": (
+        lambda folder: edit(folder, lambda table: table["data"]["md5"].update(train_images="0")),
+        "differ from those of the data set at hand",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGE)
+def test_damage_is_a_clear_failure(root: Path, folder: Path, few: Dataset, name: str) -> None:
+    damage, message = DAMAGE[name]
+    damage(folder)
+    assert message in problems(folder, few)
+    verdicts = {verdict.folder.name: verdict.passed for verdict in verify(root, few)}
+    assert verdicts == {"seed-0": False, "seed-1": True}
+
+
+def verified(root: Path, data: Dataset) -> str:
+    verdicts: list[Verdict] = list(verify(root, data))
+    return "\n".join(problem for verdict in verdicts for problem in verdict.problems)
+
+
+def test_a_seed_counts_once(root: Path, folder: Path, few: Dataset) -> None:
+    shutil.copytree(folder, folder.with_name("seed-2"))
+    assert "the record belongs into .../digits-test/steps-3/seed-0" in verified(root, few)
+    edit(folder.with_name("seed-2"), lambda table: table.update(seed=2))
+    assert "epoch-02.safetensors is the same as in" in verified(root, few)
+
+
+def test_another_recipe_than_the_registered_one(root: Path, folder: Path, few: Dataset) -> None:
+    edit(folder, lambda table: table["recipe"].update(learning_rate=0.5))
+    assert "learning_rate was 0.5, is now 0.01" in verified(root, few)
+    assert evaluate(folder, few).passed  # an unpublished run may have any recipe
+
+
+def test_what_is_saved_can_be_verified(root: Path, folder: Path, few: Dataset) -> None:
+    record = load_record(folder)
+    files = {weights.epoch: (folder / weights.file).read_bytes() for weights in record.weights}
+    save_record(record, files, folder, force=True)
+    assert json.loads((folder / FILE_NAME).read_text())["digest"] == record.digest
+    assert verified(root, few) == ""

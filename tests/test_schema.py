@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from mnist_models.schema import SchemaError, read
+
+
+@dataclass(frozen=True)
+class Inner:
+    value: float
+
+
+@dataclass(frozen=True)
+class Outer:
+    name: str
+    inner: Inner
+    rows: list[list[int]]
+    table: dict[str, int]
+    flag: bool | None
+    free: Any
+
+
+GOOD: dict[str, Any] = {
+    "name": "n",
+    "inner": {"value": 1},
+    "rows": [[1], []],
+    "table": {"a": 1},
+    "flag": None,
+    "free": [{"x": 1}],
+}
+
+
+def test_a_table_that_fits_is_read() -> None:
+    outer = read(Outer, GOOD)
+    assert outer == Outer("n", Inner(1.0), [[1], []], {"a": 1}, None, [{"x": 1}])
+    assert isinstance(outer.inner.value, float)
+    assert read(Outer, GOOD | {"flag": True}).flag is True
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"name": 3}, "name: found 3, expected text"),
+        ({"inner": {"value": "1"}}, "inner.value: found '1', expected a finite number"),
+        ({"inner": {"value": float("inf")}}, "inner.value: found inf"),
+        ({"inner": {}}, "inner.value: missing"),
+        ({"inner": {"value": 1, "more": 2}}, "inner.more: no such field"),
+        ({"rows": [[1], [1.5]]}, r"rows\[1\]\[0\]: found 1.5, expected a whole number"),
+        ({"rows": {}}, "rows: found {}, expected a list"),
+        ({"table": {"a": None}}, "table.a: found None"),
+        ({"flag": 1}, "flag: found 1, expected true or false"),
+        ({"name": "x" * 9_999, "flag": "y" * 9_999}, r"flag: found 'y{40,60}\.\.\., expected"),
+    ],
+)
+def test_what_does_not_fit_is_named(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(SchemaError, match=message):
+        read(Outer, GOOD | change)
+
+
+def test_no_table_at_all() -> None:
+    with pytest.raises(SchemaError, match="the record: found 3, expected a table"):
+        read(Outer, 3)

@@ -1,0 +1,29 @@
+from __future__ import annotations
+
+from mnist_models.checks.result import CheckResult
+from mnist_models.tables import check_table, percent, table, verdict
+
+GOOD = CheckResult("parameters", True, 7_846, "< 8,000", "parameters", "all registered")
+BAD = CheckResult("dropout", False, 0, "once", "layers", "none ran", "Call it in forward.")
+LOST = CheckResult("receptive-field", None, None, ">= 20", "pixels", "no pooling", "Add one.")
+
+
+def test_columns_line_up() -> None:
+    text = table(("name", "count"), [("a", 7_846), ("longer", None)])
+    assert text.splitlines() == ["name    count", "------  -----", "a       7,846", "longer      -"]
+    assert table(("a",), []).splitlines() == ["a", "-"]
+
+
+def test_a_check_that_did_not_pass_says_why() -> None:
+    text = check_table([GOOD, BAD, LOST])
+    assert "7,846" in text
+    assert "FAIL: dropout: none ran. Call it in forward." in text
+    assert "unknown: receptive-field: no pooling. Add one." in text
+    assert "all registered" not in text
+
+
+def test_verdicts() -> None:
+    assert verdict([GOOD], "the card") == "keeps the card: all 1 checks pass"
+    assert verdict([GOOD, BAD, LOST], "the card") == "does not keep the card: dropout"
+    assert verdict([GOOD, LOST], "x").startswith("not known to keep x: receptive-field")
+    assert percent(9_955, 10_000) == "99.55 %"
