@@ -51,6 +51,8 @@ class Progress:
     step: int  # from 1, within the epoch
     steps: int
     loss: Tensor  # of the last batch, scalar on the device
+    correct: Tensor  # training images answered correctly so far in this epoch, likewise
+    seen: int  # training images so far in this epoch
     learning_rate: float
     finished: Epoch | None = None
 
@@ -122,6 +124,7 @@ def train_epoch(run: Run, data: Dataset, epoch: int, listener: Listener) -> Trai
     loss_sum = torch.zeros((), device=device)
     correct = torch.zeros((), dtype=torch.int64, device=device)
     first_rate = rate = run.learning_rate
+    seen = 0
     run.model.train()
     for step, (inputs, labels) in enumerate(batches(data, recipe, run.seed, epoch), start=1):
         torch.manual_seed(seed_of(run.seed, epoch, step))
@@ -129,7 +132,8 @@ def train_epoch(run: Run, data: Dataset, epoch: int, listener: Listener) -> Trai
         loss, answered = train_step(run, inputs, labels)
         loss_sum += loss * len(labels)
         correct += answered
-        listener(Progress(epoch, recipe.epochs, step, run.steps, loss, rate))
+        seen += len(labels)
+        listener(Progress(epoch, recipe.epochs, step, run.steps, loss, correct, seen, rate))
     mean = loss_sum.item() / len(data.train)
     if not math.isfinite(mean):
         raise DivergedError(
@@ -221,13 +225,16 @@ def _advance(run: Run, data: Dataset, number: int, state: Checkpoint, listener: 
     )
     state.kept.pop(number - records.KEPT_EPOCHS, None)
     capture(run, state)
+    loss, correct = torch.tensor(trained.loss), torch.tensor(trained.correct)
     listener(
         Progress(
             number,
             run.recipe.epochs,
             run.steps,
             run.steps,
-            torch.tensor(trained.loss),
+            loss,
+            correct,
+            epoch.train_total,
             trained.last_rate,
             finished=epoch,
         )

@@ -17,10 +17,12 @@ from typing import NoReturn
 
 from mnist_models.assignment import AssignmentError
 from mnist_models.checkpoint import CheckpointError
-from mnist_models.cli import architecture, timing, training
+from mnist_models.cli import architecture, reporting, timing, training
 from mnist_models.data import DataError
 from mnist_models.models import UnknownExperimentError
 from mnist_models.record import RecordError
+from mnist_models.report import ReportError
+from mnist_models.statistics import SeedsError
 from mnist_models.train import DivergedError
 
 _EXPECTED = (
@@ -30,6 +32,8 @@ _EXPECTED = (
     DivergedError,
     OSError,  # no permission, disk full: the system's own words say which file
     RecordError,
+    ReportError,
+    SeedsError,
     UnknownExperimentError,
 )
 
@@ -42,7 +46,7 @@ def parser() -> argparse.ArgumentParser:
         epilog="example: python -m mnist_models check path/to/model.py:Net",
     )
     commands = top.add_subparsers(required=True, metavar="command")
-    for add in (*architecture.COMMANDS, *training.COMMANDS, *timing.COMMANDS):
+    for add in (*architecture.COMMANDS, *training.COMMANDS, *timing.COMMANDS, *reporting.COMMANDS):
         add(commands)
     return top
 

@@ -43,8 +43,8 @@ _REFRESH = 20  # steps between two looks at the loss: each look makes the host w
 class Bar:
     """A progress bar over all steps of a run, and a line for every finished epoch."""
 
-    def __init__(self, name: str, *, quiet: bool) -> None:
-        self.name = name
+    def __init__(self, name: str, split: str, *, quiet: bool) -> None:
+        self.name, self.split = name, split
         self.bar: tqdm | None = None
         self.quiet = quiet
 
@@ -66,6 +66,7 @@ class Bar:
         if progress.step % _REFRESH == 0:
             self.bar.set_postfix_str(
                 f"epoch {progress.epoch}/{progress.epochs} loss {progress.loss.item():.4f} "
+                f"accuracy {percent(int(progress.correct.item()), progress.seen)} "
                 f"lr {progress.learning_rate:.2g}",
                 refresh=False,
             )
@@ -79,7 +80,7 @@ class Bar:
                 f"  lr {epoch.learning_rate:.2g} -> {epoch.last_learning_rate:.2g}"
                 f"  train loss {epoch.train_loss:.4f}"
                 f" {percent(epoch.train_correct, epoch.train_total)}"
-                f"  test loss {epoch.test_loss:.4f}"
+                f"  {self.split} loss {epoch.test_loss:.4f}"
                 f" {epoch.test_correct:,}/{epoch.test_total:,}"
                 f" {percent(epoch.test_correct, epoch.test_total)}",
                 file=sys.stdout,
@@ -176,7 +177,7 @@ def _standing(experiment: Experiment, seed: int, data: Dataset, folder: Path) ->
 def _train(
     experiment: Experiment, data: Dataset, folder: Path, options: argparse.Namespace
 ) -> Record:
-    bar = Bar(f"{experiment.name} seed {options.seed}", quiet=options.json)
+    bar = Bar(f"{experiment.name} seed {options.seed}", data.split, quiet=options.json)
     try:
         return train(
             experiment,
@@ -187,7 +188,7 @@ def _train(
             force=options.force,
             listener=bar,
         )
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit):  # Ctrl-C, SIGTERM
         bar.close()
         print(f"stopped; the same command with --resume goes on in {folder}", file=sys.stderr)
         raise

@@ -1,0 +1,92 @@
+"""What the repository's own files promise to a reader."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from mnist_models import __version__
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))
+
+
+def names(lines: list[str]) -> list[str]:
+    """The packages that requirement lines name."""
+    found = [re.match(r"[A-Za-z][\w.-]*", line) for line in lines]
+    return [match.group().lower().replace("_", "-") for match in found if match]
+
+
+def requirements() -> list[str]:
+    return (REPOSITORY / "requirements.txt").read_text(encoding="utf-8").splitlines()
+
+
+def test_the_result_stands_at_the_top() -> None:
+    lines = README.splitlines()
+    assert lines[2].endswith(".")  # one sentence
+    assert any(line.startswith("| `frontier-8k` |") for line in lines[:10])
+
+
+def test_the_two_commands_set_up_by_themselves() -> None:
+    commands = [line for line in README.splitlines() if line.startswith("python3 -m venv")]
+    assert [command.rsplit(" && ")[-1] for command in commands] == [
+        ".venv/bin/python -m mnist_models train",
+        ".venv/bin/python -m pytest tests/",
+    ]
+    assert all("pip install -q -r requirements.txt" in command for command in commands)
+
+
+def test_requirements_cover_the_package_and_are_pinned() -> None:
+    listed = names(requirements())
+    assert set(names(PROJECT["project"]["dependencies"])) <= set(listed)
+    assert "-c constraints.txt" in requirements()
+    pinned = (REPOSITORY / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    exact = [line.split("==")[0] for line in pinned if "==" in line]
+    assert set(listed) <= set(names(exact))
+
+
+def test_version_is_one() -> None:
+    assert PROJECT["project"]["version"] == __version__
+    citation = (REPOSITORY / "CITATION.cff").read_text(encoding="utf-8")
+    assert f"version: {__version__}\n" in citation
+    assert citation.count("notes: Document 00") == 5
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md"])
+def test_relative_links_and_named_files_exist(name: str) -> None:
+    text = (REPOSITORY / name).read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)#]+)\)", text):
+        if not target.startswith("https://"):
+            assert (REPOSITORY / target).exists(), target
+    for module in re.findall(r"`((?:\w+/)*\w+\.py)`", text):
+        assert list(REPOSITORY.glob(f"mnist_models/**/{module}")), module
+
+
+def test_the_slug_is_said_once_per_file() -> None:
+    slug = PROJECT["project"]["urls"]["Repository"]
+    assert slug in (REPOSITORY / "CITATION.cff").read_text(encoding="utf-8")
+
+
+def test_only_the_command_line_prints() -> None:
+    for path in (REPOSITORY / "mnist_models").rglob("*.py"):
+        if "cli" not in path.parts:
+            assert not re.search(r"^\s*print\(", path.read_text(encoding="utf-8"), re.M), path
+
+
+def test_nothing_is_unpickled() -> None:
+    for path in (REPOSITORY / "mnist_models").rglob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        assert not re.search(r"torch\.(load|save)\(|import pickle|allow_pickle=True", text), path
+
+
+def test_the_repository_stays_small() -> None:
+    listed = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    )
+    files = [REPOSITORY / name for name in listed.stdout.split("\0") if name]
+    assert sum(path.stat().st_size for path in files if path.exists()) < 25 << 20
