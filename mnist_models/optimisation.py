@@ -45,8 +45,10 @@ def make_schedule(optimizer: Optimizer, recipe: Recipe, steps: int) -> LRSchedul
             return StepLR(optimizer, every, gamma)
         case Power(base):
             return LambdaLR(optimizer, lambda epoch: base**epoch)
-        case Plateau(factor, patience):
-            return ReduceLROnPlateau(optimizer, factor=factor, patience=patience)
+        case Plateau(factor, patience, threshold):
+            return ReduceLROnPlateau(
+                optimizer, factor=factor, patience=patience, threshold=threshold
+            )
         case OneCycle(warm_up, start_divisor, anneal):
             return OneCycleLR(
                 optimizer,

@@ -70,13 +70,14 @@ class Power:
 
 @dataclass(frozen=True)
 class Plateau:
-    """Multiplied by factor after more than `patience` epochs without a lower training loss.
+    """Multiplied by factor after more than `patience` epochs without a fall of the training loss.
 
     torch's ReduceLROnPlateau; on the training loss, since nothing may be chosen by the test set.
     """
 
     factor: float
     patience: int  # epochs
+    threshold: float = 1e-4  # share by which the loss must fall to count; torch's default
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from mnist_models.cli.options import (
     show_json,
     whole,
 )
-from mnist_models.data import Dataset, DigitsWarning
+from mnist_models.data import Dataset
 from mnist_models.evaluate import Verdict, evaluate, verify
 from mnist_models.models import EXPERIMENTS, Experiment, find_experiment
 from mnist_models.record import (
@@ -37,6 +37,7 @@ from mnist_models.record import (
 from mnist_models.tables import check_table, percent, table, verdict
 from mnist_models.train import Progress, identity_of, train
 
+_NO_CLAIM = "no accuracy compares with a published one, and no claim uses this record"
 _REFRESH = 20  # steps between two looks at the loss: each look makes the host wait for a GPU
 
 
@@ -135,14 +136,13 @@ def run_train(options: argparse.Namespace) -> int:
     if options.epochs is not None:
         recipe = replace(experiment.recipe, epochs=options.epochs)
         experiment = replace(experiment, recipe=recipe)
-    stand_in: list[str] = []
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         data = load_data(options, options.dataset, validation=options.val)
-    for warning in caught:
-        print(f"warning: {warning.message}", file=sys.stderr)
-        if issubclass(warning.category, DigitsWarning):
-            stand_in.append(str(warning.message))
+    notes = [f"warning: {warning.message}" for warning in caught]
+    if data.name == "digits" and not notes:
+        notes.append("warning: these are scikit-learn's digits, not MNIST: " + _NO_CLAIM)
+    print("\n".join(notes), end="\n" if notes else "", file=sys.stderr)
     folder = folder_of(options.out, data.name, data.split, experiment.name, options.seed)
     record = None if options.force else _standing(experiment, options.seed, data, folder)
     if record is None:
@@ -150,8 +150,7 @@ def run_train(options: argparse.Namespace) -> int:
     else:
         print(f"{folder} holds this very run already; --force trains it again", file=sys.stderr)
     status = _show_run(record, folder, as_json=options.json)
-    for message in stand_in:
-        print(f"warning: {message}", file=sys.stderr)
+    print("\n".join(notes), end="\n" if notes else "", file=sys.stderr)
     return status
 
 
