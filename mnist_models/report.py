@@ -29,6 +29,7 @@ _TITLES = {
     "accuracy": "accuracy, final epoch",
     "consistency": "consistency",
 }
+_WORDED = {"batch-norm", "dropout", "global-average-pooling"}  # no number says it all
 _MARKS = {True: "pass", False: "**FAIL**", None: "unknown"}
 _BLOCK = re.compile(
     r"(<!-- generated: (?P<name>[\w-]+) -->\n)(?P<body>.*?)(<!-- end -->)", re.DOTALL
@@ -120,12 +121,11 @@ def _measured(name: str, checks: Sequence[CheckResult], found: Aggregate | None)
         return limit, f"{found.consistent} of {found.seeds} seeds" if found else "no record"
     if not checks:
         return "", "no record"
-    values = sorted({str(_number(check.measured)) for check in checks})
-    return str(checks[0].limit), f"{', '.join(values)} {checks[0].unit}"
-
-
-def _number(value: object) -> object:
-    return f"{value:,}" if isinstance(value, int) else value
+    if name in _WORDED:
+        return "runs", checks[0].cause
+    measured = {check.measured for check in checks if isinstance(check.measured, int)}
+    values = ", ".join(f"{value:,}" for value in sorted(measured)) or "unknown"
+    return str(checks[0].limit), f"{values} {checks[0].unit}"
 
 
 def accuracy(found: Aggregate | None) -> str:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from mnist_models.checkpoint import Checkpoint
 from mnist_models.models import Experiment
@@ -58,10 +59,35 @@ def start(experiment: Experiment, seed: int, images: int, device: torch.device) 
     steps = math.ceil(images / recipe.batch_size)
     average = None
     if recipe.average is not None:
-        decay = get_ema_multi_avg_fn(recipe.average)
-        average = AveragedModel(model, multi_avg_fn=decay, use_buffers=True)
+        follow = moving_average(recipe.average)
+        average = AveragedModel(model, multi_avg_fn=follow, use_buffers=True)
     schedule = make_schedule(optimizer, recipe, steps)
     return Run(recipe, seed, model, optimizer, schedule, average, steps)
+
+
+def moving_average(
+    decay: float,
+) -> Callable[[Sequence[Tensor], Sequence[Tensor], Tensor | int], None]:
+    """An exponential moving average for `AveragedModel`, which forgets its start quickly.
+
+    After n updates it keeps min(decay, (1 + n) / (10 + n)) of itself, so that the initial
+    weights do not linger for the 1 / (1 - decay) steps that the plain average needs to forget
+    them. Counts, which are no floating-point numbers, are copied.
+    """
+
+    @torch.no_grad()
+    def follow(
+        averaged: Sequence[Tensor], current: Sequence[Tensor], updates: Tensor | int
+    ) -> None:
+        number = int(updates)  # AveragedModel counts on the CPU: no wait for a GPU
+        kept = min(decay, (1 + number) / (10 + number))
+        for average, value in zip(averaged, current, strict=True):
+            if average.is_floating_point():
+                average.lerp_(value, 1 - kept)
+            else:
+                average.copy_(value)
+
+    return follow
 
 
 def capture(run: Run, state: Checkpoint) -> None:

@@ -3,7 +3,8 @@
 Each dimension of a tensor is a list of factors ``(size, step)``, outermost first: one index
 step of that factor moves the region seen by ``step`` samples, rows and columns. All elements
 see a region of the same extent; element 0 starts at `offset`. Reshapes regroup factors,
-strides multiply steps, kernels widen the extent.
+strides multiply steps, kernels widen the extent. Interpolation does not keep to this exactly:
+`slack` is how far it may be off.
 """
 
 from __future__ import annotations
@@ -29,14 +30,20 @@ class Geometry:
     """Attributes:
     dims: the factors of each dimension.
     offset: where the region of element 0 starts; samples, rows, columns.
-    extent: its size; infinite where it is the whole image.
+    extent: its size, as kernels make it.
     unknown: why extent and offset are not known, or "".
+    everywhere: per axis, that it also sees the whole image by a number that all positions
+        share, such as the gate of a squeeze-and-excite or the mean of a GroupNorm. That does
+        not count into the extent: it says nothing of where.
+    slack: pixels by which extent and offset may be off.
     """
 
     dims: tuple[Dim, ...]
     offset: Vector
     extent: Vector
     unknown: str = ""
+    everywhere: tuple[bool, bool, bool] = (False, False, False)
+    slack: float = 0
 
     def moves(self, axis: int) -> bool:
         """Different elements see different places along this axis."""
@@ -114,11 +121,11 @@ def reduce(geometry: Geometry, dims: Sequence[int], keep: bool) -> Geometry:
 
 def whole(geometry: Geometry, dims: Sequence[int]) -> Geometry:
     """As `reduce`, but the result keeps its shape: each element sees the whole line."""
-    extent = list(geometry.extent)
+    flags = list(geometry.everywhere)
     for dim in dims:
         for _, step in geometry.dims[dim]:
-            extent = [math.inf if step[a] else extent[a] for a in AXES]
-    return replace(geometry, extent=(extent[0], extent[1], extent[2]))
+            flags = [flags[a] or bool(step[a]) for a in AXES]
+    return replace(geometry, everywhere=(flags[0], flags[1], flags[2]))
 
 
 def reshape(geometry: Geometry, shape: Sequence[int]) -> Geometry:
@@ -147,6 +154,42 @@ def reshape(geometry: Geometry, shape: Sequence[int]) -> Geometry:
     return replace(geometry, dims=tuple(dims))
 
 
+def smooth(geometry: Geometry, dim: int) -> Geometry:
+    """Positions that stand still for a while, then jump, as ones that move on evenly.
+
+    Raises:
+        NotFollowedError: they move otherwise.
+    """
+    factors = geometry.dims[dim]
+    if len(factors) < 2:
+        return geometry
+    jumps = [step for _, step in factors if any(step)]
+    if len(jumps) != 1 or not any(factors[0][1]):
+        raise NotFollowedError("positions that are not evenly spaced")
+    count = length(factors)
+    step = times(jumps[0], factors[0][0] / count)
+    dims = (*geometry.dims[:dim], normalise([(count, step)]), *geometry.dims[dim + 1 :])
+    slack = max(geometry.slack, max(map(abs, jumps[0])))
+    return replace(geometry, dims=dims, slack=slack)
+
+
+def resize(geometry: Geometry, dim: int, count: int, reach: float, start: float = 0) -> Geometry:
+    """`count` positions spread over the old ones, each of which sees `reach` more of them.
+
+    Args:
+        start: where the region of the first one begins, in old positions.
+    """
+    geometry = smooth(geometry, dim)
+    if not geometry.dims[dim]:
+        raise NotFollowedError("interpolation of a single position")
+    size, step = geometry.dims[dim][0]
+    dims = list(geometry.dims)
+    dims[dim] = normalise([(count, times(step, size / count))])
+    moved = replace(geometry, dims=tuple(dims), offset=plus(geometry.offset, times(step, start)))
+    slack = max(geometry.slack, max(map(abs, step)))
+    return replace(widen(moved, [times(step, reach)]), slack=slack)
+
+
 def unify(geometries: Sequence[Geometry], shape: Sequence[int]) -> Geometry:
     """Elements at the same index, after broadcasting, are combined.
 
@@ -157,22 +200,30 @@ def unify(geometries: Sequence[Geometry], shape: Sequence[int]) -> Geometry:
     dims: list[Dim] = []
     for index, size in enumerate(shape):
         moving = {g.dims[index] for g in aligned if any(any(s) for _, s in g.dims[index])}
+        if len(moving) > 1:  # an enlarged map beside a plain one
+            aligned = [smooth(g, index) for g in aligned]
+            moving = {g.dims[index] for g in aligned if any(any(s) for _, s in g.dims[index])}
         if len(moving) > 1:
             raise NotFollowedError("combination of maps that move at different speeds")
         dims.append(moving.pop() if moving else flat(size))
     result = Geometry(tuple(dims), ZERO, ZERO)
-    start, extent = [0.0, 0.0, 0.0], [0.0, 0.0, 0.0]
+    start, extent, flags = [0.0, 0.0, 0.0], [0.0, 0.0, 0.0], [False, False, False]
     for axis in AXES:
         # What is seen from everywhere alike joins a moving region to the whole image.
-        fixed = result.moves(axis) and not all(g.moves(axis) for g in aligned)
-        start[axis] = min(g.offset[axis] for g in aligned)
-        end = max(g.offset[axis] + g.extent[axis] for g in aligned)
-        extent[axis] = math.inf if fixed else end - start[axis]
+        moving_parts = [g for g in aligned if g.moves(axis)]
+        flags[axis] = any(g.everywhere[axis] for g in aligned) or (
+            result.moves(axis) and len(moving_parts) < len(aligned)
+        )
+        parts = moving_parts if result.moves(axis) else aligned
+        start[axis] = min(g.offset[axis] for g in parts)
+        extent[axis] = max(g.offset[axis] + g.extent[axis] for g in parts) - start[axis]
     return Geometry(
         result.dims,
         (start[0], start[1], start[2]),
         (extent[0], extent[1], extent[2]),
         next((g.unknown for g in geometries if g.unknown), ""),
+        (flags[0], flags[1], flags[2]),
+        max(g.slack for g in aligned),
     )
 
 
@@ -195,7 +246,8 @@ def window(
         return geometry
     factors = geometry.dims[dim]
     if len(factors) > 1:
-        raise NotFollowedError("window over positions that are not evenly spaced")
+        geometry = smooth(geometry, dim)
+        factors = geometry.dims[dim]
     step = factors[0][1] if factors else ZERO
     dims = list(geometry.dims)
     dims[dim] = normalise([(count, times(step, stride))])

@@ -21,6 +21,7 @@ from mnist_models.receptive_field.geometry import (
     normalise,
     plus,
     reduce,
+    resize,
     times,
     unify,
     whole,
@@ -38,8 +39,6 @@ def convolution(node: Node, find: Lookup) -> Geometry:
     stride, padding, dilation = (
         integers(node, name, count) for name in ("stride", "padding", "dilation")
     )
-    if transposed and any(size > 1 for size in stride):
-        raise NotFollowedError("a transposed convolution with a stride")
     grouped = node.arguments.get("groups") != 1
     if grouped and any(any(step) for _, step in geometry.dims[1]):
         raise NotFollowedError("groups of channels that see different places")
@@ -50,6 +49,11 @@ def convolution(node: Node, find: Lookup) -> Geometry:
         kernel, size = weight.shape[2 + index], node.outputs[0].shape[2 + index]
         reach = (kernel - 1) * dilation[index]
         pad = reach - padding[index] if transposed else padding[index]
+        if transposed and stride[index] > 1:
+            reduced = resize(
+                reduced, 2 + index, size, reach / stride[index], -pad / stride[index]
+            )
+            continue
         reduced = window(
             reduced,
             2 + index,
@@ -148,6 +152,25 @@ def product(node: Node, find: Lookup) -> Geometry:
     if extra is not None and (geometry := find(extra)) is not None:
         parts.append(geometry)
     return unify(parts, shape)
+
+
+def glu(node: Node, find: Lookup) -> Geometry:
+    geometry = first(node, find)
+    dim = int(node.arguments["dim"]) % len(geometry.dims)
+    return channels_only(geometry, dim, node)
+
+
+def channel_shuffle(node: Node, find: Lookup) -> Geometry:
+    return channels_only(first(node, find), 1, node)
+
+
+def channels_only(geometry: Geometry, dim: int, node: Node) -> Geometry:
+    """Something happened along one dimension, and it has no places."""
+    if any(any(step) for _, step in geometry.dims[dim]):
+        raise NotFollowedError(f"{node.name} of positions")
+    dims = list(geometry.dims)
+    dims[dim] = flat(node.outputs[0].shape[dim])
+    return replace(geometry, dims=tuple(dims))
 
 
 def im2col(node: Node, find: Lookup) -> Geometry:

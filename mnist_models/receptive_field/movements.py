@@ -18,6 +18,7 @@ from mnist_models.receptive_field.geometry import (
     normalise,
     plus,
     reshape,
+    resize,
     times,
     unify,
     window,
@@ -123,9 +124,26 @@ def upsample(node: Node, find: Lookup) -> Geometry:
     for dim in range(2, len(shape)):
         size = length(before[dim])
         if shape[dim] % size:
-            raise NotFollowedError(f"{node.name} by no whole number")
+            geometry = resize(replace(geometry, dims=tuple(dims)), dim, shape[dim], 0)
+            dims = list(geometry.dims)
+            continue
         dims[dim] = normalise([*before[dim], (shape[dim] // size, ZERO)])
     return replace(geometry, dims=tuple(dims))
+
+
+def interpolate(node: Node, find: Lookup) -> Geometry:
+    """Linear and cubic, whose kernels are 2 and 4 positions wide; wider where they smooth."""
+    geometry = first(node, find)
+    shape = node.outputs[0].shape
+    width = 4 if "cubic" in node.name else 2
+    for dim in range(2, len(shape)):
+        size = length(geometry.dims[dim])
+        if shape[dim] == size:
+            continue
+        ratio = size / shape[dim]
+        reach = width * max(1.0, ratio) - 1 if node.name.endswith("_aa") else width - 1
+        geometry = resize(geometry, dim, shape[dim], reach, (ratio - 1 - reach) / 2)
+    return geometry
 
 
 def viewed(node: Node, find: Lookup) -> Geometry:

@@ -162,6 +162,7 @@ def _lost(node: Node, shape: Sequence[int], find: Lookup, reason: str) -> Geomet
     dims: list[Dim] = [flat(size) for size in shape]
     if source is not None:
         for index in source.spatial:
-            dims[index] = normalise([(shape[index], source.dims[index][-1][1])])
+            step = next(step for _, step in source.dims[index] if any(step))
+            dims[index] = normalise([(shape[index], step)])
     unknown = next((g.unknown for g in known if g.unknown), f"no rule for {reason}")
     return Geometry(tuple(dims), ZERO, ZERO, unknown)

@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mnist_models.checkpoint import Checkpoint
+from mnist_models.models import EXPERIMENTS
+from mnist_models.run import Run, capture, moving_average, restore, seed_of, start
+from mnist_models.train import train_step
+
+
+@given(st.integers(0, 2**40), st.integers(0, 2**40), st.integers(0, 99), st.integers(0, 99))
+def test_places_have_seeds_of_their_own(first: int, second: int, epoch: int, step: int) -> None:
+    assert 0 <= seed_of(first, epoch, step) < 2**63
+    assert seed_of(first, epoch, step) == seed_of(first, epoch, step)
+    assert (seed_of(first, epoch, step) == seed_of(second, epoch, step)) is (first == second)
+    assert seed_of(first, epoch, step) != seed_of(first, epoch, "order")
+    assert seed_of(1, 23) != seed_of(12, 3)
+
+
+def test_moving_average_forgets_its_start() -> None:
+    follow = moving_average(0.998)
+    average, count = torch.full((2,), 100.0), torch.tensor(7)
+    for number in range(60):
+        follow([average, count], [torch.ones(2), torch.tensor(number)], torch.tensor(number))
+    assert torch.allclose(average, torch.ones(2), atol=1e-3)  # the plain one would be at 88
+    assert count == 59
+
+
+def test_moving_average_ends_at_its_decay() -> None:
+    follow = moving_average(0.9)
+    average = torch.zeros(1)
+    follow([average], [torch.ones(1)], torch.tensor(10_000))
+    assert average.item() == pytest.approx(0.1)
+    follow([average], [torch.ones(1)], torch.tensor(10_001))
+    assert average.item() == pytest.approx(0.19)
+
+
+def steps(run: Run, count: int) -> list[float]:
+    torch.manual_seed(9)
+    losses = []
+    for _ in range(count):
+        loss, _ = train_step(run, torch.randn(8, 1, 28, 28), torch.arange(8))
+        losses.append(loss.item())
+    return losses
+
+
+@pytest.mark.parametrize("name", ["frontier-8k", "attempt-3", "eva4-2"])
+def test_captured_state_goes_on_as_it_was(name: str) -> None:
+    device = torch.device("cpu")
+    first, second = (start(EXPERIMENTS[name], seed, 64, device) for seed in (0, 1))
+    steps(first, 3)
+    state = Checkpoint({})
+    capture(first, state)
+    restore(second, state)
+    assert steps(first, 3) == steps(second, 3)
+    for one, other in zip(
+        first.scored.state_dict().values(), second.scored.state_dict().values(), strict=True
+    ):
+        assert torch.equal(one, other)
+
+
+def test_captured_state_is_a_copy() -> None:
+    run = start(EXPERIMENTS["steps-3"], 0, 64, torch.device("cpu"))
+    state = Checkpoint({})
+    capture(run, state)
+    before = {name: value.clone() for name, value in state.tensors.items()}
+    steps(run, 1)
+    assert all(torch.equal(value, before[name]) for name, value in state.tensors.items())
