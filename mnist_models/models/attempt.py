@@ -39,13 +39,14 @@ register(
         build=network,
         recipe=Recipe(
             optimizer="adam",
-            # Neither rates nor batch size are published. Adam's usual first choice for a small
-            # network, three times torch's default, and a factor that reaches small rates within
-            # the fourteen epochs that its assignment allows.
+            # Neither rates nor batch size are published. The rate and the threshold were chosen on
+            # the validation slice, one run each: 0.003 ended at 99.34 %, 0.01 at 99.26 %. With
+            # torch's default threshold the training loss falls in every epoch by enough, and the
+            # plateau never comes.
             learning_rate=0.003,
             batch_size=128,
-            epochs=14,
-            schedule=Plateau(factor=0.3, patience=0),
+            epochs=14,  # its assignment allows fewer than 15
+            schedule=Plateau(factor=0.3, patience=0, threshold=0.1),
         ),
         assignment=ATTEMPT,
         target="99.4 % with consistency under 8,000 parameters, in fewer than 15 epochs.",
