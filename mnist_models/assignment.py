@@ -17,6 +17,14 @@ from typing import Any, Literal
 
 IMAGES = 10_000  # the MNIST test set: accuracy limits are counted in its images
 
+# md5 of the test tensors as `data.tensor_md5` takes it. The images' is that of
+# t10k-images-idx3-ubyte after its header of 16 bytes; the labels' that of t10k-labels-idx1-ubyte
+# after its header of 8 bytes, each label widened to 8 bytes, little-endian.
+TEST_MD5 = {
+    "held_out_images": "240610fa99e73bfa49df8e7fc24d3206",
+    "held_out_labels": "c68af35e960ed5d39dce3477a31a5da0",
+}
+
 _RELATIONS: dict[str, Callable[[float, float], bool]] = {
     "<": operator.lt,
     "<=": operator.le,

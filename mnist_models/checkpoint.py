@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,9 +15,10 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from mnist_models.record import Epoch, write_atomically
-from mnist_models.schema import SchemaError, read
+from mnist_models.schema import read
 
 FILE_NAME = "checkpoint.safetensors"
+_KEPT = "kept."  # names the weight file of an epoch, as bytes
 
 
 class CheckpointError(Exception):
@@ -30,6 +33,7 @@ class Checkpoint:
         identity: what run it belongs to; another one must not go on from it.
         epochs: the finished epochs.
         seconds: how long each of them took.
+        environments: versions, device and code of every process that took part.
         options: what of the optimiser and the schedule is no tensor.
         tensors: the state of model, average and optimiser, by a dotted name.
         kept: epoch -> the bytes of its weight file, for the last epochs.
@@ -38,6 +42,7 @@ class Checkpoint:
     identity: dict[str, Any]
     epochs: list[Epoch] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
+    environments: list[str] = field(default_factory=list)
     options: dict[str, Any] = field(default_factory=dict)
     tensors: dict[str, Tensor] = field(default_factory=dict)
     kept: dict[int, bytes] = field(default_factory=dict)
@@ -45,19 +50,29 @@ class Checkpoint:
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     """Write the checkpoint atomically."""
-    text = json.dumps(
-        {
-            "identity": checkpoint.identity,
-            "epochs": [asdict(epoch) for epoch in checkpoint.epochs],
-            "seconds": checkpoint.seconds,
-            "options": checkpoint.options,
-        }
-    )
     tensors = {name: value.contiguous() for name, value in checkpoint.tensors.items()}
     for epoch, content in checkpoint.kept.items():
-        tensors[f"kept.{epoch}"] = torch.frombuffer(bytearray(content), dtype=torch.uint8)
-    content = safetensors.torch.save(tensors, metadata={"run": text})
+        tensors[f"{_KEPT}{epoch}"] = torch.frombuffer(bytearray(content), dtype=torch.uint8)
+    table = {
+        "identity": checkpoint.identity,
+        "epochs": [asdict(epoch) for epoch in checkpoint.epochs],
+        "seconds": checkpoint.seconds,
+        "environments": checkpoint.environments,
+        "options": checkpoint.options,
+        "sha256": _digest(tensors),
+    }
+    content = safetensors.torch.save(tensors, metadata={"run": json.dumps(table)})
     write_atomically(folder / FILE_NAME, content)
+
+
+def _digest(tensors: Mapping[str, Tensor]) -> str:
+    """The sha256 over names, types, shapes and values, in the order of names."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        value = tensors[name]
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+        digest.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def load_checkpoint(folder: Path, identity: dict[str, Any]) -> Checkpoint | None:
@@ -70,16 +85,8 @@ def load_checkpoint(folder: Path, identity: dict[str, Any]) -> Checkpoint | None
     if not path.exists():
         return None
     try:
-        with safe_open(path, framework="pt") as file:
-            table = json.loads((file.metadata() or {})["run"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
-        checkpoint = Checkpoint(
-            identity=table["identity"],
-            epochs=[read(Epoch, epoch) for epoch in table["epochs"]],
-            seconds=[float(seconds) for seconds in table["seconds"]],
-            options=table["options"],
-        )
-    except (OSError, SafetensorError, SchemaError, ValueError, KeyError, TypeError) as error:
+        checkpoint = _read(path)
+    except (OSError, SafetensorError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise CheckpointError(
             f"{path} is damaged ({error}): move it away, or train without --resume"
         ) from error
@@ -89,9 +96,24 @@ def load_checkpoint(folder: Path, identity: dict[str, Any]) -> Checkpoint | None
                 f"{path} belongs to another run: its {key} is {checkpoint.identity.get(key)!r}, "
                 f"expected {expected!r}; choose another --out, or train without --resume"
             )
-    for name, value in tensors.items():
-        if name.startswith("kept."):
-            checkpoint.kept[int(name.removeprefix("kept."))] = value.numpy().tobytes()
-        else:
-            checkpoint.tensors[name] = value
     return checkpoint
+
+
+def _read(path: Path) -> Checkpoint:
+    with safe_open(path, framework="pt") as file:
+        table = json.loads((file.metadata() or {})["run"])
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+    if table["sha256"] != _digest(tensors):
+        raise ValueError("its content is not what was written")
+    kept = {name: value for name, value in tensors.items() if name.startswith(_KEPT)}
+    return Checkpoint(
+        identity=dict(table["identity"]),
+        epochs=[read(Epoch, epoch) for epoch in table["epochs"]],
+        seconds=[float(seconds) for seconds in table["seconds"]],
+        environments=list(table["environments"]),
+        options=dict(table["options"]),
+        tensors={name: value for name, value in tensors.items() if name not in kept},
+        kept={
+            int(name.removeprefix(_KEPT)): value.numpy().tobytes() for name, value in kept.items()
+        },
+    )

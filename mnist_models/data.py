@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mnist_models.assignment import TEST_MD5
 from mnist_models.digits import read_digits
 from mnist_models.idx import (
     TEST_FILES,
@@ -44,14 +45,6 @@ VALIDATION_PER_CLASS = 500  # 5,000 images in all
 DIGITS_TEST_PER_CLASS = 36  # 360 of 1,797 images, a fifth: fewer would say little
 DIGITS_VALIDATION_PER_CLASS = 14  # 140 of the 1,437 left, a tenth
 _SPLIT_SEED = 0
-
-# md5 of the test tensors as `tensor_md5` takes it. The images' is that of t10k-images-idx3-ubyte
-# after its header of 16 bytes; the labels' that of t10k-labels-idx1-ubyte after its header of
-# 8 bytes, each label widened to 8 bytes, little-endian.
-TEST_MD5 = {
-    "held_out_images": "240610fa99e73bfa49df8e7fc24d3206",
-    "held_out_labels": "c68af35e960ed5d39dce3477a31a5da0",
-}
 
 
 class DigitsWarning(UserWarning):

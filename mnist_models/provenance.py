@@ -29,17 +29,35 @@ def package_digest() -> str:
     return "sha256:" + digest.hexdigest()
 
 
-def model_digest(model: nn.Module) -> str:
-    """The sha256 over what the network is, its weights aside.
+# What decides the result of torch's own layers. Named one by one: how torch prints a layer and
+# what else it keeps in it changes from version to version, and a digest must not.
+_OPTIONS = (
+    *("in_channels", "out_channels", "in_features", "out_features", "num_features"),
+    *("kernel_size", "stride", "padding", "dilation", "groups", "padding_mode", "ceil_mode"),
+    *("count_include_pad", "output_size", "start_dim", "end_dim", "eps", "momentum", "affine"),
+    *("track_running_stats", "p", "negative_slope", "num_parameters", "scale_factor", "mode"),
+    *("num_groups", "normalized_shape", "dim", "upscale_factor", "downscale_factor"),
+)
 
-    That is its printed structure, the names and shapes of its state, and the code of those of
-    its classes that this package defines, comments and docstrings aside: editing a comment
-    leaves it as it is, editing what a layer computes does not.
+
+def model_digest(model: nn.Module) -> str:
+    """The sha256 over what the network is, its weights aside; the same for all versions of torch.
+
+    That is, for each of its modules, its class and the options of torch's layers; the names and
+    shapes of its state; and the code of those of its classes that this package defines, comments
+    and docstrings aside: editing a comment leaves it as it is, editing a forward does not.
     """
-    shapes = [f"{name} {tuple(value.shape)}" for name, value in model.state_dict().items()]
+    lines = [
+        f"{name} {type(module).__name__} "
+        + ", ".join(
+            f"{option}={getattr(module, option)}" for option in _OPTIONS if hasattr(module, option)
+        )
+        for name, module in model.named_modules()
+    ]
+    lines += [f"{name} {tuple(value.shape)}" for name, value in model.state_dict().items()]
     kinds = {type(module) for module in model.modules()}
-    code = sorted(_code(kind) for kind in kinds if kind.__module__.startswith(__package__ or ""))
-    return "sha256:" + hashlib.sha256("\n".join([repr(model), *shapes, *code]).encode()).hexdigest()
+    lines += sorted(_code(kind) for kind in kinds if kind.__module__.split(".")[0] == __package__)
+    return "sha256:" + hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 def _code(kind: type) -> str:
@@ -50,17 +68,30 @@ def _code(kind: type) -> str:
     return ast.unparse(tree)
 
 
-def provenance(device: torch.device) -> Provenance:
-    """The provenance of a run that ends now on `device`."""
-    commit = _git("rev-parse", "HEAD")
+def environment(device: torch.device) -> str:
+    """What, beside recipe, seed and data, decides the bits of a result."""
+    versions = ", ".join(f"{name} {version}" for name, version in _versions().items())
+    return f"{device_name(device)}; {versions}; package {package_digest()}"
+
+
+def _versions() -> dict[str, str]:
+    return {"python": platform.python_version(), "torch": torch.__version__}
+
+
+def provenance(device: torch.device, environments: list[str]) -> Provenance:
+    """The provenance of a run that ends now on `device`, having run in these environments."""
+    top = _git("rev-parse", "--show-toplevel")
+    inside = top is not None and Path(top).resolve() == _PACKAGE.parent.resolve()
+    commit = _git("rev-parse", "HEAD") if inside else None  # else that of another project
     changes = _git("status", "--porcelain", "--", ".")
     return Provenance(
         package_digest=package_digest(),
         commit=commit or None,
         modified=None if not commit else bool(changes),
-        versions={"python": platform.python_version(), "torch": torch.__version__},
+        versions=_versions(),
         device=device_name(device),
         threads=torch.get_num_threads(),
+        environments=environments,
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
     )
 

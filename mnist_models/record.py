@@ -82,6 +82,7 @@ class Provenance:
     versions: dict[str, str]
     device: str
     threads: int
+    environments: list[str]  # in which it ran: one, or more where it was resumed in another
     finished: str  # UTC, ISO 8601
 
 

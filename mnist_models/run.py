@@ -2,21 +2,47 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import math
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
-from torch.optim.swa_utils import AveragedModel
 
 from mnist_models.checkpoint import Checkpoint
 from mnist_models.models import Experiment
 from mnist_models.optimisation import make_optimizer, make_schedule
 from mnist_models.recipe import Recipe
+
+
+class Average:
+    """An exponential moving average of a network's weights and statistics.
+
+    After n updates it keeps min(decay, (1 + n) / (10 + n)) of itself at the next one, so that the
+    initial weights do not linger for the 1 / (1 - decay) steps that a plain average needs to
+    forget them. Counts, which are no floating-point numbers, are copied.
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.module = copy.deepcopy(model)
+        self.decay = decay
+        self.updates = 0  # counted here, not on the device: nothing waits for a GPU
+        own, theirs = ([*net.parameters(), *net.buffers()] for net in (self.module, model))
+        self._pairs = list(zip(own, theirs, strict=True))
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Move towards the network's present state."""
+        kept = min(self.decay, (1 + self.updates) / (10 + self.updates))
+        for own, theirs in self._pairs:
+            if own.is_floating_point():
+                own.lerp_(theirs, 1 - kept)
+            else:
+                own.copy_(theirs)
+        self.updates += 1
 
 
 @dataclass
@@ -28,16 +54,13 @@ class Run:
     model: nn.Module
     optimizer: Optimizer
     schedule: LRScheduler | None
-    average: AveragedModel | None
+    average: Average | None
     steps: int  # per epoch
 
     @property
     def scored(self) -> nn.Module:
         """The network that is scored and stored: the averaged one where there is one."""
-        if self.average is None:
-            return self.model
-        averaged: nn.Module = self.average.module
-        return averaged
+        return self.model if self.average is None else self.average.module
 
     @property
     def learning_rate(self) -> float:
@@ -57,37 +80,9 @@ def start(experiment: Experiment, seed: int, images: int, device: torch.device) 
     model = experiment.build().to(memory_format=torch.channels_last).to(device)
     optimizer = make_optimizer(model, recipe)
     steps = math.ceil(images / recipe.batch_size)
-    average = None
-    if recipe.average is not None:
-        follow = moving_average(recipe.average)
-        average = AveragedModel(model, multi_avg_fn=follow, use_buffers=True)
+    average = None if recipe.average is None else Average(model, recipe.average)
     schedule = make_schedule(optimizer, recipe, steps)
     return Run(recipe, seed, model, optimizer, schedule, average, steps)
-
-
-def moving_average(
-    decay: float,
-) -> Callable[[Sequence[Tensor], Sequence[Tensor], Tensor | int], None]:
-    """An exponential moving average for `AveragedModel`, which forgets its start quickly.
-
-    After n updates it keeps min(decay, (1 + n) / (10 + n)) of itself, so that the initial
-    weights do not linger for the 1 / (1 - decay) steps that the plain average needs to forget
-    them. Counts, which are no floating-point numbers, are copied.
-    """
-
-    @torch.no_grad()
-    def follow(
-        averaged: Sequence[Tensor], current: Sequence[Tensor], updates: Tensor | int
-    ) -> None:
-        number = int(updates)  # AveragedModel counts on the CPU: no wait for a GPU
-        kept = min(decay, (1 + number) / (10 + number))
-        for average, value in zip(averaged, current, strict=True):
-            if average.is_floating_point():
-                average.lerp_(value, 1 - kept)
-            else:
-                average.copy_(value)
-
-    return follow
 
 
 def capture(run: Run, state: Checkpoint) -> None:
@@ -95,7 +90,7 @@ def capture(run: Run, state: Checkpoint) -> None:
     optimizer = run.optimizer.state_dict()
     parts = {"model": run.model.state_dict()}
     if run.average is not None:
-        parts["average"] = run.average.state_dict()
+        parts["average"] = run.average.module.state_dict()
     for index, values in optimizer["state"].items():
         parts[f"optimizer.{index}"] = values
     state.tensors = {
@@ -107,6 +102,7 @@ def capture(run: Run, state: Checkpoint) -> None:
     schedule = {} if run.schedule is None else run.schedule.state_dict()
     state.options = {
         "param_groups": optimizer["param_groups"],
+        "updates": 0 if run.average is None else run.average.updates,
         "schedule": {
             key: value for key, value in schedule.items() if isinstance(value, int | float | list)
         },
@@ -125,7 +121,8 @@ def restore(run: Run, state: Checkpoint) -> None:
 
     run.model.load_state_dict(part("model."))
     if run.average is not None:
-        run.average.load_state_dict(part("average."))
+        run.average.module.load_state_dict(part("average."))
+        run.average.updates = state.options["updates"]
     parameters = run.optimizer.param_groups[0]["params"]
     values = {
         index: {name: _laid_out_as(parameter, value) for name, value in found.items()}

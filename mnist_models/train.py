@@ -26,7 +26,7 @@ from mnist_models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from mnist_models.data import MEAN, STD, Dataset, normalise
 from mnist_models.models import Experiment
 from mnist_models.optimisation import end_epoch, end_step
-from mnist_models.provenance import model_digest, provenance
+from mnist_models.provenance import environment, model_digest, provenance
 from mnist_models.recipe import Recipe
 from mnist_models.record import Epoch, Record
 from mnist_models.run import Run, capture, restore, seed_of, start
@@ -109,7 +109,7 @@ def train_step(run: Run, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor
     run.optimizer.step()
     end_step(run.schedule)
     if run.average is not None:
-        run.average.update_parameters(run.model)
+        run.average.update()
     return loss.detach(), (logits.detach().argmax(1) == labels).sum()
 
 
@@ -192,6 +192,9 @@ def train(
     state = (load_checkpoint(folder, identity) if resume else None) or Checkpoint(identity)
     if state.epochs:
         restore(run, state)
+    here = environment(data.train.images.device)
+    if here not in state.environments:
+        state.environments.append(here)
     for number in range(len(state.epochs) + 1, experiment.recipe.epochs + 1):
         _advance(run, data, number, state, listener)
         save_checkpoint(folder, state)
@@ -207,6 +210,8 @@ def _advance(run: Run, data: Dataset, number: int, state: Checkpoint, listener: 
     trained = train_epoch(run, data, number, listener)
     end_epoch(run.schedule, trained.loss)
     result = score(run.scored, data.held_out)
+    if not math.isfinite(result.loss):
+        raise DivergedError(f"the loss on the scored images is {result.loss} after epoch {number}")
     epoch = Epoch(
         epoch=number,
         learning_rate=trained.first_rate,
@@ -266,6 +271,6 @@ def _record(
             records.Weights(epoch, records.weights_name(epoch), hashlib.sha256(content).hexdigest())
             for epoch, content in sorted(state.kept.items())
         ],
-        provenance=provenance(data.train.images.device),
+        provenance=provenance(data.train.images.device, state.environments),
         timing=records.Timing(sum(state.seconds), state.seconds, _TIMED),
     )

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 import torch
+from safetensors import safe_open
 
 from mnist_models.checkpoint import (
     FILE_NAME,
@@ -53,6 +56,23 @@ def test_a_truncated_one_is(tmp_path: Path, length: int) -> None:
     (tmp_path / FILE_NAME).write_bytes(content[:length])
     with pytest.raises(CheckpointError, match="train without --resume"):
         load_checkpoint(tmp_path, IDENTITY)
+
+
+def test_an_altered_one_is_refused(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path, make())
+    path = tmp_path / FILE_NAME
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1  # in the values of a tensor
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match="not what was written"):
+        load_checkpoint(tmp_path, IDENTITY)
+    for change in ({"options": None}, {"identity": []}, {"epochs": [{}]}, {"sha256": ""}):
+        with safe_open(path, framework="pt") as file:
+            table = json.loads(file.metadata()["run"]) | change
+        tensors = safetensors.torch.load(bytes(content))
+        safetensors.torch.save_file(tensors, path, metadata={"run": json.dumps(table)})
+        with pytest.raises(CheckpointError, match="is damaged"):
+            load_checkpoint(tmp_path, IDENTITY)
 
 
 def test_another_runs_is_refused(tmp_path: Path) -> None:

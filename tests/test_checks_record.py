@@ -6,10 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from mnist_models.assignment import ASSIGNMENTS, CARD, Assignment, Limit
+from mnist_models.assignment import ASSIGNMENTS, CARD, TEST_MD5, Assignment, Limit
 from mnist_models.checks.record import check_record
 from mnist_models.checks.result import CheckResult
-from mnist_models.data import TEST_MD5
 from mnist_models.record import Data, Epoch, Record
 
 from .test_record import make

@@ -53,12 +53,20 @@ def test_model_digest_sees_what_is_computed(
 
 
 def test_model_digest_ignores_weights_and_sees_structure() -> None:
-    def net(p: float = 0.1, kernel: int = 3) -> nn.Module:
-        return nn.Sequential(nn.Conv2d(1, 2, kernel), Dropout(p), GlobalAveragePool())
+    def net(p: float = 0.1, stride: int = 1, pool: int = 2, eps: float = 1e-5) -> nn.Module:
+        return nn.Sequential(
+            nn.Conv2d(1, 2, 3, stride=stride),
+            nn.BatchNorm2d(2, eps=eps),
+            nn.MaxPool2d(pool),
+            Dropout(p),
+            GlobalAveragePool(),
+        )
 
     assert model_digest(net()) == model_digest(net())
     assert model_digest(net()) != model_digest(net(p=0.2))
-    assert model_digest(net()) != model_digest(net(kernel=5))
+    assert model_digest(net()) != model_digest(net(stride=2))
+    assert model_digest(net()) != model_digest(net(pool=3))
+    assert model_digest(net()) != model_digest(net(eps=1e-3))
     assert model_digest(net()) == model_digest(net().to(memory_format=torch.channels_last))
 
 
@@ -81,23 +89,28 @@ def test_package_digest_follows_the_source(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_commit_and_modification(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_PACKAGE", tmp_path)
+    package = tmp_path / "package"
+    package.mkdir()
+    monkeypatch.setattr(module, "_PACKAGE", package)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    found = provenance(torch.device("cpu"))
+    found = provenance(torch.device("cpu"), ["here"])
     assert (found.commit, found.modified) == (None, None)
-    (tmp_path / "a.py").write_text("x = 1\n")
+    (package / "a.py").write_text("x = 1\n")
     identity = ["-c", "user.name=a", "-c", "user.email=a@b"]
     for arguments in (["init", "-q"], ["add", "."], [*identity, "commit", "-qm", "first"]):
         subprocess.run(["git", *arguments], cwd=tmp_path, check=True)
-    found = provenance(torch.device("cpu"))
+    found = provenance(torch.device("cpu"), ["here"])
     assert re.fullmatch("[0-9a-f]{40}", found.commit or "")
     assert found.modified is False
-    (tmp_path / "a.py").write_text("x = 2\n")
-    assert provenance(torch.device("cpu")).modified is True
+    (package / "a.py").write_text("x = 2\n")
+    assert provenance(torch.device("cpu"), ["here"]).modified is True
+    monkeypatch.setattr(module, "_PACKAGE", package / "installed" / "deeper")
+    (package / "installed" / "deeper").mkdir(parents=True)
+    assert provenance(torch.device("cpu"), ["here"]).commit is None  # another project's
 
 
 def test_device_and_versions() -> None:
-    found = provenance(torch.device("cpu"))
+    found = provenance(torch.device("cpu"), ["here"])
     assert found.versions["torch"] == torch.__version__
     assert found.threads == torch.get_num_threads()
     assert device_name(torch.device("cpu")).startswith("cpu: ")

@@ -63,7 +63,7 @@ def make(correct: int = 90, seed: int = 0) -> tuple[Record, dict[int, bytes]]:
             Weights(epoch, weights_name(epoch), hashlib.sha256(content).hexdigest())
             for epoch, content in files.items()
         ],
-        provenance=Provenance("sha256:0", None, None, {"torch": "2"}, "cpu", 1, "2026"),
+        provenance=Provenance("sha256:0", None, None, {"torch": "2"}, "cpu", 1, ["cpu"], "2026"),
         timing=Timing(4.0, [1.0] * EPOCHS, "all"),
     )
     return record, files

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import graphlib
 import re
 import subprocess
 import tomllib
@@ -72,6 +74,40 @@ def test_the_slug_is_said_once_per_file() -> None:
     assert slug in (REPOSITORY / "CITATION.cff").read_text(encoding="utf-8")
 
 
+def imports() -> dict[str, set[str]]:
+    """Module -> the modules of the package that it imports, at its top level or anywhere."""
+    package = REPOSITORY / "mnist_models"
+    paths = {
+        ".".join(path.relative_to(REPOSITORY).with_suffix("").parts): path
+        for path in package.rglob("*.py")
+    }
+    known = {name.removesuffix(".__init__"): path for name, path in paths.items()}
+    found: dict[str, set[str]] = {}
+    for name, path in known.items():
+        found[name] = set()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                for alias in node.names:
+                    inner = f"{node.module}.{alias.name}"
+                    found[name] |= {inner if inner in known else node.module} & known.keys()
+    return found
+
+
+def test_imports_go_one_way() -> None:
+    graphlib.TopologicalSorter(imports()).prepare()  # raises on a cycle
+
+
+def test_the_report_needs_neither_data_nor_training() -> None:
+    graph, seen, todo = imports(), set(), ["mnist_models.report"]
+    while todo:
+        name = todo.pop()
+        if name not in seen:
+            seen.add(name)
+            todo += graph[name]
+    assert "mnist_models.checks" in seen
+    assert not seen & {"mnist_models.data", "mnist_models.train", "mnist_models.augment"}
+
+
 def test_only_the_command_line_prints() -> None:
     for path in (REPOSITORY / "mnist_models").rglob("*.py"):
         if "cli" not in path.parts:
@@ -81,7 +117,9 @@ def test_only_the_command_line_prints() -> None:
 def test_nothing_is_unpickled() -> None:
     for path in (REPOSITORY / "mnist_models").rglob("*.py"):
         text = path.read_text(encoding="utf-8")
-        assert not re.search(r"(?<!safetensors\.)\btorch\.(load|save)\(|import pickle|allow_pickle=True", text), path
+        assert not re.search(
+            r"(?<!safetensors\.)\btorch\.(load|save)\(|import pickle|allow_pickle=True", text
+        ), path
 
 
 def test_the_repository_stays_small() -> None:

@@ -4,10 +4,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import Tensor, nn
 
 from mnist_models.checkpoint import Checkpoint
 from mnist_models.models import EXPERIMENTS
-from mnist_models.run import Run, capture, moving_average, restore, seed_of, start
+from mnist_models.run import Average, Run, capture, restore, seed_of, start
 from mnist_models.train import train_step
 
 
@@ -20,22 +21,37 @@ def test_places_have_seeds_of_their_own(first: int, second: int, epoch: int, ste
     assert seed_of(1, 23) != seed_of(12, 3)
 
 
-def test_moving_average_forgets_its_start() -> None:
-    follow = moving_average(0.998)
-    average, count = torch.full((2,), 100.0), torch.tensor(7)
+class Single(nn.Module):
+    """One weight and one count."""
+
+    def __init__(self, weight: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.tensor([weight]))
+        self.register_buffer("count", torch.tensor(0))
+        self.count: Tensor
+
+
+def test_average_forgets_its_start() -> None:
+    model = Single(100.0)
+    average = Average(model, 0.998)
+    model.weight.data.fill_(1.0)
     for number in range(60):
-        follow([average, count], [torch.ones(2), torch.tensor(number)], torch.tensor(number))
-    assert torch.allclose(average, torch.ones(2), atol=1e-3)  # the plain one would be at 88
-    assert count == 59
+        model.count.fill_(number)
+        average.update()
+    own = average.module.state_dict()
+    assert own["weight"].item() == pytest.approx(1, abs=1e-3)  # a plain one would be at 88
+    assert own["count"].item() == 59
 
 
-def test_moving_average_ends_at_its_decay() -> None:
-    follow = moving_average(0.9)
-    average = torch.zeros(1)
-    follow([average], [torch.ones(1)], torch.tensor(10_000))
-    assert average.item() == pytest.approx(0.1)
-    follow([average], [torch.ones(1)], torch.tensor(10_001))
-    assert average.item() == pytest.approx(0.19)
+def test_average_ends_at_its_decay() -> None:
+    model = Single(0.0)
+    average = Average(model, 0.9)
+    average.updates = 10_000
+    model.weight.data.fill_(1.0)
+    for expected in (0.1, 0.19):
+        average.update()
+        assert average.module.state_dict()["weight"].item() == pytest.approx(expected)
+    assert model.weight.item() == 1
 
 
 def steps(run: Run, count: int) -> list[float]:

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from mnist_models.assignment import IMAGES, Assignment, Limit
+from mnist_models.assignment import IMAGES, TEST_MD5, Assignment, Limit
 from mnist_models.checks.result import CheckResult
-from mnist_models.data import TEST_MD5
 from mnist_models.record import Record
 
 
