@@ -31,7 +31,8 @@ _RELATIONS: dict[str, Callable[[float, float], bool]] = {
     ">": operator.gt,
     ">=": operator.ge,
 }
-_LIMIT = re.compile(r"\s*(<=|>=|<|>)\s*([\d][\d_,]*(?:\.\d+)?)\s*(%?)\s*")
+_NUMBER = r"\d{1,3}(?:[,_]\d{3})+|\d+"  # 8000, 8,000 or 8_000
+_LIMIT = re.compile(rf"\s*(<=|>=|<|>)\s*((?:{_NUMBER})(?:\.\d+)?)\s*(%?)\s*")
 
 
 class AssignmentError(ValueError):
@@ -137,6 +138,11 @@ def read_assignment(path: Path) -> Assignment:
     values.setdefault("name", path.stem)
     values.setdefault("title", values["name"])
     assignment = Assignment(**values)
+    if assignment.consistent_epochs is not None and assignment.accuracy is None:
+        raise AssignmentError(
+            f"{path}: consistent_epochs = {assignment.consistent_epochs} without accuracy; "
+            "say which accuracy those epochs have to keep"
+        )
     if all(getattr(assignment, key) is None for key in known - {"name", "title"}):
         raise AssignmentError(f"{path} sets no limit at all, so that everything would pass it")
     return assignment
@@ -148,6 +154,8 @@ def _value(path: Path, key: str, value: Any) -> Any:
             raise AssignmentError(
                 f"{path}: {key} = {value!r}; expected a quoted limit, such as '< 8000'"
             )
+        if "%" in value and key != "accuracy":
+            raise AssignmentError(f"{path}: {key} = {value!r}; only accuracy is a percentage")
         try:
             return Limit.parse(value)
         except AssignmentError as error:

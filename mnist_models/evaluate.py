@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 
 import torch
 
+from mnist_models.checks.record import check_record
 from mnist_models.data import Dataset
 from mnist_models.models import EXPERIMENTS
 from mnist_models.provenance import model_digest
@@ -26,6 +28,7 @@ from mnist_models.score import Score, score
 # Images of the scored set by which two honest scorings may differ: another processor, kernel
 # or thread count rounds differently, which can turn an image that lies on the border.
 TOLERANCE = 2
+LOSS_TOLERANCE = 0.01  # share; rounding moves a mean over thousands of images by far less
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,11 @@ def rescore(folder: Path, record: Record, weights: Weights, data: Dataset) -> Sc
     with torch.random.fork_rng(devices=[]):  # building draws initial weights
         model = EXPERIMENTS[record.experiment].build()
     digest = model_digest(model)
+    counted = sum(parameter.numel() for parameter in model.parameters())
+    if counted != record.parameters:
+        raise RecordError(
+            f"{folder}: parameters: the record says {record.parameters}, not {counted}"
+        )
     if digest != record.model_digest:
         raise RecordError(
             f"{folder}: the code of {record.experiment} has changed since this run (its model "
@@ -112,6 +120,10 @@ def evaluate(folder: Path, data: Dataset) -> Verdict:
             f"those of the data set at hand, {data.name} ({data.split})"
         )
         return verdict
+    sizes = (len(data.train), len(data.held_out))
+    if (record.data.train_images, record.data.held_out_images) != sizes:
+        verdict.problems.append(f"{folder}: data: the record's image counts are not {sizes}")
+        return verdict
     for weights in record.weights:
         try:
             result = rescore(folder, record, weights, data)
@@ -132,20 +144,37 @@ def _compare(verdict: Verdict, record: Record, weights: Weights, result: Score) 
             f"{result.total}, the record says {stored.test_correct} "
             f"(a difference of {TOLERANCE} is rounding, more is not)"
         )
+    if abs(result.loss - stored.test_loss) > LOSS_TOLERANCE * max(result.loss, stored.test_loss):
+        verdict.problems.append(
+            f"{verdict.folder / weights.file}: epoch {weights.epoch} has a loss of "
+            f"{result.loss:.6g}, the record says {stored.test_loss:.6g}"
+        )
     if weights.epoch == record.final.epoch:
-        moved = set(record.misclassified) ^ set(result.misclassified)
-        if len(moved) > 2 * TOLERANCE:  # each image that turns leaves one list or enters one
-            verdict.problems.append(
-                f"{verdict.folder}: misclassified: {len(moved)} images are in one list only, the "
-                "record's or the one measured now"
-            )
+        _compare_answers(verdict, record, result)
+
+
+def _compare_answers(verdict: Verdict, record: Record, result: Score) -> None:
+    """Which images were missed, and for what; each image that turns changes two numbers."""
+    missed = set(record.misclassified) ^ set(result.misclassified)
+    if len(missed) > 2 * TOLERANCE:
+        verdict.problems.append(
+            f"{verdict.folder}: misclassified: {len(missed)} images are in one list only, the "
+            "record's or the one measured now"
+        )
+    pairs = zip(chain(*record.confusion), chain(*result.confusion), strict=True)
+    moved = sum(abs(stored - measured) for stored, measured in pairs)
+    if moved > 2 * TOLERANCE:
+        verdict.problems.append(
+            f"{verdict.folder}: confusion: {moved // 2} images stand elsewhere than measured now"
+        )
 
 
 def verify(root: Path, data: Dataset) -> Iterator[Verdict]:
     """Evaluate every published record below `root`, one verdict each, as they come.
 
-    A published record moreover lies in the folder of its experiment and seed, was trained by the
-    recipe that is registered now, and has weights of its own.
+    A published record moreover lies alone in the folder of its experiment and seed, was trained
+    by the recipe that is registered now, and has weights of its own. One of this project's own
+    models keeps its assignment, by the lower of the stored and the measured counts.
 
     Raises:
         RecordError: there is no record below `root`.
@@ -157,7 +186,7 @@ def verify(root: Path, data: Dataset) -> Iterator[Verdict]:
     for folder in folders:
         verdict = evaluate(folder, data)
         if verdict.record is not None:
-            verdict.problems.extend(_publication_problems(folder, verdict.record))
+            verdict.problems.extend(_publication_problems(folder, verdict))
             for weights in verdict.record.weights:
                 twin = seen.setdefault(weights.sha256, folder)
                 if twin != folder:
@@ -165,7 +194,13 @@ def verify(root: Path, data: Dataset) -> Iterator[Verdict]:
         yield verdict
 
 
-def _publication_problems(folder: Path, record: Record) -> Iterator[str]:
+def _publication_problems(folder: Path, verdict: Verdict) -> Iterator[str]:
+    record = verdict.record
+    assert record is not None  # the caller asks only then
+    listed = {FILE_NAME, *(weights.file for weights in record.weights)}
+    for path in sorted(folder.iterdir()):
+        if path.name not in listed:
+            yield f"{path} belongs to no record; remove it"
     place = folder_of(Path(), record.data.name, record.data.split, record.experiment, record.seed)
     if folder.parts[-len(place.parts) :] != place.parts:
         yield f"{folder}: the record belongs into .../{place}"
@@ -175,6 +210,10 @@ def _publication_problems(folder: Path, record: Record) -> Iterator[str]:
             f"{folder}: the recipe of {record.experiment} is not the one of this run: "
             + _difference(record.recipe, registered.recipe.to_dict())
         )
+    if registered is not None and registered.source is None:  # this project's own keep their word
+        for check in check_record(record, registered.assignment, verdict.rescored):
+            if check.passed is not True:
+                yield f"{folder}: {check.name}: {check.cause}; asked for {check.limit}"
 
 
 def _difference(found: dict[str, object], expected: dict[str, object]) -> str:

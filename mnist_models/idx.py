@@ -89,7 +89,10 @@ def find_root(data_root: Path | None = None) -> Path:
         repository = Path(__file__).resolve().parent.parent
         return (repository if (repository / "pyproject.toml").is_file() else Path.cwd()) / "data"
     root, source = (data_root, "--data-root") if data_root else (Path(variable or ""), "MNIST_ROOT")
-    root = root.expanduser()
+    try:
+        root = root.expanduser()
+    except RuntimeError as error:  # no such user
+        raise DataError(f"{root} (from {source}): {error}; correct the path") from None
     if not root.is_dir():
         found = "no folder" if root.exists() else "nothing"
         raise DataError(

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from mnist_models.assignment import Assignment
-from mnist_models.checks.result import CheckResult
+from mnist_models.checks.result import CheckResult, overall
 from mnist_models.supervision import Ending, supervise
 
 _ROOT = str(Path(__file__).parent.parent)
@@ -110,6 +110,7 @@ class Summary:
         """A JSON-ready table, without the output and without torchinfo's text."""
         return {
             "target": self.target,
+            "passed": None if self.cause else True,
             "cause": self.cause,
             "layers": self.rows,
             "receptive_field": self.receptive_field,
@@ -140,13 +141,17 @@ def check_target(
     def read(answer: dict[str, Any], output: str) -> Outcome:
         checks = [_result(row) for row in answer["checks"]]
         found = answer["measurements"]
-        return Outcome(target, assignment.name, _verdict(checks), checks, found, "", output)
+        return Outcome(target, assignment.name, overall(checks), checks, found, "", output)
 
     try:
         return _ask(target, assignment, seconds, memory, read)
     except _NotAnsweredError as error:
-        cause = _line(str(error))
-        return Outcome(target, assignment.name, None, [], _NOTHING, cause, error.output)
+        return not_checked(target, assignment.name, str(error), error.output)
+
+
+def not_checked(target: str, assignment: str, cause: str, output: str = "") -> Outcome:
+    """The outcome where no check could run."""
+    return Outcome(target, assignment, None, [], _NOTHING, _line(cause), output)
 
 
 def summarise_target(target: str, seconds: float = 60.0, memory: int = 4 << 30) -> Summary:
@@ -209,11 +214,6 @@ def sanitise(text: str) -> str:
 def _line(text: str) -> str:
     text = " ".join(sanitise(text).split())
     return text if len(text) <= 500 else text[:497] + "..."  # an exception may quote a whole file
-
-
-def _verdict(checks: list[CheckResult]) -> bool | None:
-    verdicts = {check.passed for check in checks}
-    return False if False in verdicts else True if verdicts == {True} else None
 
 
 def _place(target: str) -> dict[str, str]:

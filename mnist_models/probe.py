@@ -25,6 +25,7 @@ from mnist_models.tracer import Escapes, Replace, Tracer
 
 SIDE = 28  # pixels
 _Tables = dict[tuple[nn.Module, str], dict[str, Any]]
+_SMALLEST_VARIANCE = 1e-6  # of a feature that is constant by chance
 _MEAN, _STD = 0.1307, 0.3081  # of the MNIST training pixels in [0, 1]
 
 
@@ -172,13 +173,18 @@ def randomise(
 ) -> None:
     """Draw all parameters at random, in place, so that zero-initialised scales hide no path.
 
-    With `statistics` running ones become 0 and 1. What is frozen and zero stays so: training
-    will not change it. `positive` draws averaging weights, under which no two paths cancel.
+    With `statistics` running ones become 0 and 1. What is frozen while others are not stays,
+    and so does what is frozen and zero: training will not change it. `positive` draws averaging
+    weights, under which no two paths cancel.
     """
     generator = torch.Generator().manual_seed(seed)
+    found = parameters(module)
+    trained = any(tensor.requires_grad for tensor in found.values())
     with torch.no_grad():
-        for name, tensor in parameters(module).items():
-            frozen = not tensor.requires_grad and not tensor.any()
+        for name, tensor in found.items():
+            frozen = not tensor.requires_grad and (trained or not tensor.any())
+            # A parametrization may need its own form, such as a diagonal of ones.
+            frozen = frozen or (".parametrizations." in f".{name}" and bool(tensor.any()))
             if not frozen and (tensor.is_floating_point() or tensor.is_complex()):
                 tensor.copy_(_draw(name, tensor, generator, positive))
         for name, tensor in buffers(module).items():
@@ -215,6 +221,29 @@ def relative_change(before: Tensor, after: Tensor, spread: Tensor | None = None)
     return float(torch.nan_to_num(difference, nan=float("inf")))
 
 
+def calibrate(module: nn.Module) -> None:
+    """Set running statistics to those of a batch, as training would, so that features vary.
+
+    With random parameters, means of 0 and variances of 1 would leave squashing activations
+    nearly constant.
+    """
+    trace = run(module, digits(16, seed=3), training=True)
+    with torch.no_grad():
+        for node in trace.nodes:
+            features = node.operand("input", "self")
+            mean, var = node.operand("running_mean"), node.operand("running_var")
+            if "batch_norm" not in node.name or features is None or mean is None or var is None:
+                continue
+            value = features.value
+            if value is None or value.shape[1:2] != mean.shape or not value.isfinite().all():
+                continue
+            dims = [dim for dim in range(value.ndim) if dim != 1]
+            known = {id(tensor) for tensor in buffers(module).values()}
+            if id(mean.tensor) in known and id(var.tensor) in known:
+                mean.tensor.copy_(value.mean(dims))
+                var.tensor.copy_(value.var(dims, correction=0) + _SMALLEST_VARIANCE)
+
+
 class UnmeasurableError(RuntimeError):
     """The property cannot be measured on this module; the message says why."""
 
@@ -228,6 +257,7 @@ def run(
     replace: Mapping[int, Replace] | None = None,
     values: bool | Collection[int] = True,
     grad: bool | None = None,
+    inference: bool = False,
     partial: Tracer | None = None,
 ) -> Trace:
     """One traced forward, with all generators seeded; gradients are on as `training` is.
@@ -247,7 +277,8 @@ def run(
     before = register_module_forward_pre_hook(tracer.enter_module)
     after = register_module_forward_hook(tracer.leave_module, always_call=True)
     try:
-        with torch.set_grad_enabled(training if grad is None else grad), quiet():
+        wanted = training if grad is None else grad
+        with torch.inference_mode(inference), torch.set_grad_enabled(wanted), quiet():
             with Escapes(tracer), tracer:
                 output = module(image)
             return tracer.finish(output)

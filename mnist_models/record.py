@@ -280,8 +280,12 @@ def save_record(
     if not force:
         refuse_existing(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / FILE_NAME).unlink(missing_ok=True)  # absent or complete, never with other weights
     for kept in record.weights:
         write_atomically(folder / kept.file, weights[kept.epoch])
+    for path in folder.glob("epoch-*.safetensors"):
+        if path.name not in {kept.file for kept in record.weights}:
+            path.unlink()
     text = json.dumps(asdict(record), indent=1, allow_nan=False) + "\n"
     write_atomically(folder / FILE_NAME, text.encode())
     return record

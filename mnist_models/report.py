@@ -13,10 +13,11 @@ from pathlib import Path
 from mnist_models.assignment import CARD, IMAGES
 from mnist_models.checks import check_module
 from mnist_models.checks.record import check_record
-from mnist_models.checks.result import CheckResult
+from mnist_models.checks.result import CheckResult, overall
 from mnist_models.models import EXPERIMENTS
 from mnist_models.record import Record, find_records, load_record
 from mnist_models.statistics import Aggregate, aggregate
+from mnist_models.tables import percent
 
 OWN = "frontier-8k"  # whose status the README opens with
 _TITLES = {
@@ -43,13 +44,16 @@ class ReportError(Exception):
 def published(root: Path) -> dict[str, list[Record]]:
     """The records below `root` by experiment, seeds ascending, experiments in registry order.
 
+    Only runs scored on MNIST's test set: no table uses the stand-in or the validation slice.
+
     Raises:
         RecordError: one of them is damaged.
     """
     found: dict[str, list[Record]] = defaultdict(list)
     for folder in find_records(root):
         record = load_record(folder)
-        found[record.experiment].append(record)
+        if (record.data.name, record.data.split) == ("mnist", "test"):
+            found[record.experiment].append(record)
     return {
         name: sorted(found[name], key=lambda record: record.seed)
         for name in EXPERIMENTS
@@ -107,13 +111,12 @@ def _status(records: Mapping[str, Sequence[Record]]) -> str:
 
 
 def _verdict(checks: Sequence[CheckResult]) -> str:
-    verdicts = {check.passed for check in checks}
-    return _MARKS[False if False in verdicts else True if verdicts == {True} else None]
+    return _MARKS[overall(checks)]
 
 
 def _measured(name: str, checks: Sequence[CheckResult], found: Aggregate | None) -> tuple[str, str]:
     """Limit and measured value of one requirement, in words."""
-    share = _percent(CARD.accuracy.value if CARD.accuracy else 0, IMAGES)
+    share = percent(CARD.accuracy.value if CARD.accuracy else 0, IMAGES)
     if name == "accuracy":
         return f">= {share}", accuracy(found)
     if name == "consistency":
@@ -132,11 +135,11 @@ def accuracy(found: Aggregate | None) -> str:
     """Mean, standard deviation and minimum over the seeds, as text."""
     if found is None:
         return "no record"
-    mean = _percent(found.mean, found.total)
+    mean = percent(found.mean, found.total)
     if found.deviation is None:
         return f"{mean}, n = 1"
     spread = f"{100 * found.deviation / found.total:.2f}"
-    return f"{mean} ± {spread}, minimum {_percent(found.minimum, found.total)}, n = {found.seeds}"
+    return f"{mean} ± {spread}, minimum {percent(found.minimum, found.total)}, n = {found.seeds}"
 
 
 def _records(records: Mapping[str, Sequence[Record]]) -> str:
@@ -148,17 +151,13 @@ def _records(records: Mapping[str, Sequence[Record]]) -> str:
             f"{record.parameters:,}",
             str(len(record.epochs)),
             ", ".join(f"{epoch.test_correct:,}" for epoch in record.epochs[-3:]),
-            _percent(record.final.test_correct, record.final.test_total),
+            percent(record.final.test_correct, record.final.test_total),
         )
         for group in records.values()
         for record in group
     ]
     header = ("experiment", "seed", "parameters", "epochs", "correct, last three epochs", "final")
     return _markdown(header, rows)
-
-
-def _percent(correct: float, total: int) -> str:
-    return f"{100 * correct / total:.2f} %"
 
 
 def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -46,7 +46,10 @@ def _is(kind: type, value: Any) -> bool:
     if isinstance(value, bool):  # Python counts it as an int
         return kind is bool
     if kind is float:
-        return isinstance(value, int | float) and math.isfinite(value)
+        try:
+            return isinstance(value, int | float) and math.isfinite(float(value))
+        except OverflowError:  # a whole number beyond any float
+            return False
     return isinstance(value, kind)
 
 

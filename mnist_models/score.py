@@ -36,12 +36,13 @@ class Score:
 def logits_of(model: nn.Module, images: Tensor) -> Tensor:
     """Evaluate in float32, batch by batch: uint8 ``(N, 28, 28) -> (N, 10)`` float32 logits.
 
-    The model's mode is put back as it was.
+    TF32, cuDNN's default with 10 bits of mantissa, is switched off for it. The model's mode is
+    put back as it was.
     """
     was_training = model.training
     model.eval()
     try:
-        with torch.inference_mode():
+        with torch.inference_mode(), torch.backends.cudnn.flags(allow_tf32=False):
             return torch.cat([model(normalise(batch)).float() for batch in images.split(_BATCH)])
     finally:
         model.train(was_training)

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mnist_models.assignment import Assignment
-from mnist_models.record import Record
+from mnist_models.checks.record import is_consistent
+from mnist_models.record import Record, canonical
 
 
 class SeedsError(ValueError):
@@ -40,12 +41,17 @@ def aggregate(records: Sequence[Record], assignment: Assignment) -> Aggregate:
     """Summarise all seeds of one experiment; the final epoch counts, not the best.
 
     Raises:
-        SeedsError: the seeds are not 0, 1, 2, ... or the records are of several experiments.
+        SeedsError: the seeds are not 0, 1, 2, ... or the records are of several experiments,
+            recipes, networks or data sets.
     """
     seeds = sorted(record.seed for record in records)
-    if len({record.experiment for record in records}) != 1 or seeds != list(range(len(seeds))):
+    kinds = {canonical(record.identity | {"seed": None}) for record in records}
+    if len(kinds) != 1 or seeds != list(range(len(seeds))):
         names = sorted({record.experiment for record in records})
-        raise SeedsError(f"{names}: found seeds {seeds}, expected 0, 1, 2, ... of one experiment")
+        raise SeedsError(
+            f"{', '.join(names)}: found seeds {seeds} of {len(kinds)} kinds of run, expected "
+            "0, 1, 2, ... of one experiment, recipe, network and data set"
+        )
     correct = [record.final.test_correct for record in records]
     return Aggregate(
         seeds=len(seeds),
@@ -58,11 +64,6 @@ def aggregate(records: Sequence[Record], assignment: Assignment) -> Aggregate:
 
 
 def _consistent(records: Sequence[Record], assignment: Assignment) -> int | None:
-    limit, count = assignment.accuracy, assignment.consistent_epochs
-    if limit is None or count is None:
+    if assignment.accuracy is None or assignment.consistent_epochs is None:
         return None
-    return sum(
-        len(record.epochs) >= count
-        and all(limit.holds(epoch.test_correct) for epoch in record.epochs[-count:])
-        for record in records
-    )
+    return sum(is_consistent(record, assignment) for record in records)

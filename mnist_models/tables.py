@@ -66,5 +66,5 @@ def verdict(checks: Sequence[CheckResult], title: str) -> str:
     return f"keeps {title}: all {len(checks)} checks pass"
 
 
-def percent(correct: int, total: int) -> str:
+def percent(correct: float, total: int) -> str:
     return f"{100 * correct / total:.2f} %"

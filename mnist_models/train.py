@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -32,7 +33,7 @@ from mnist_models.record import Epoch, Record
 from mnist_models.run import Run, capture, restore, seed_of, start
 from mnist_models.score import Score, score
 
-_CHUNK = 2_048  # images augmented at a time: enough to hide the calls, few enough for the cache
+_CHUNK = 2_048  # images augmented at a time: enough to hide the cost of the calls
 _TIMED = (
     "training and scoring of every epoch; not start-up, loading the data, or writing checkpoints"
 )
@@ -187,6 +188,8 @@ def train(
     if not force:
         records.refuse_existing(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    if not os.access(folder, os.W_OK):  # better now than after the first epoch
+        raise PermissionError(f"{folder} cannot be written; choose another --out")
     run = start(experiment, seed, len(data.train), data.train.images.device)
     identity = identity_of(experiment, seed, data, run.model)
     state = (load_checkpoint(folder, identity) if resume else None) or Checkpoint(identity)
@@ -198,6 +201,7 @@ def train(
     for number in range(len(state.epochs) + 1, experiment.recipe.epochs + 1):
         _advance(run, data, number, state, listener)
         save_checkpoint(folder, state)
+        listener(_finished(run, state.epochs[-1]))
     record = _record(experiment, run, data, state, score(run.scored, data.held_out))
     record = records.save_record(record, state.kept, folder, force=force)
     (folder / CHECKPOINT).unlink(missing_ok=True)
@@ -230,19 +234,19 @@ def _advance(run: Run, data: Dataset, number: int, state: Checkpoint, listener: 
     )
     state.kept.pop(number - records.KEPT_EPOCHS, None)
     capture(run, state)
-    loss, correct = torch.tensor(trained.loss), torch.tensor(trained.correct)
-    listener(
-        Progress(
-            number,
-            run.recipe.epochs,
-            run.steps,
-            run.steps,
-            loss,
-            correct,
-            epoch.train_total,
-            trained.last_rate,
-            finished=epoch,
-        )
+
+
+def _finished(run: Run, epoch: Epoch) -> Progress:
+    return Progress(
+        epoch.epoch,
+        run.recipe.epochs,
+        run.steps,
+        run.steps,
+        torch.tensor(epoch.train_loss),
+        torch.tensor(epoch.train_correct),
+        epoch.train_total,
+        epoch.last_learning_rate,
+        finished=epoch,
     )
 
 

@@ -25,12 +25,13 @@ def test_probability_and_scale(p: float) -> None:
     assert torch.allclose(kept, torch.tensor(1 / (1 - dropped)), rtol=1e-6)
 
 
-def test_probability_is_exact_over_all_bit_patterns() -> None:
-    """Every value of 16 bits is equally likely, so the threshold alone decides."""
-    bits = torch.arange(-(2**15), 2**15, dtype=torch.int32).to(torch.int16)
-    for p in (0.01, 0.3, 0.5):
-        dropped = round(p * 2**16)
-        assert (bits.to(torch.float32) < dropped - 2**15).sum() == dropped
+def test_threshold_is_exact_over_all_bit_patterns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With every value of 16 bits drawn once, exactly the rounded share is dropped."""
+    every = torch.arange(-(2**15), 2**15, dtype=torch.int32).to(torch.int16).view(torch.int64)
+    monkeypatch.setattr(torch.Tensor, "random_", lambda words, *_: words.copy_(every))
+    for p in (0.01, 0.3, 0.5, 2**-16, 1 - 2**-16):
+        output = Dropout(p).train()(torch.ones(2**16))
+        assert (output == 0).sum() == round(p * 2**16)
 
 
 def test_elements_and_calls_are_independent() -> None:

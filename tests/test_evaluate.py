@@ -200,6 +200,54 @@ def test_another_recipe_than_the_registered_one(root: Path, folder: Path, few: D
     assert evaluate(folder, few).passed  # an unpublished run may have any recipe
 
 
+def shuffle(confusion: list[list[int]]) -> None:
+    """Leave diagonal and row sums alone, and move every mistake elsewhere."""
+    for digit, row in enumerate(confusion):
+        rest = [row[column] for column in range(10) if column != digit]
+        for column in range(10):
+            if column != digit:
+                row[column] = rest.pop()
+
+
+def shrink(table: dict[str, Any]) -> None:
+    table["data"]["train_images"] = 150
+    for epoch in table["epochs"]:
+        epoch.update(train_total=150, train_correct=150)
+
+
+FORGERIES: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
+    "parameters": (lambda t: t.update(parameters=12), "parameters: the record says 12, not 7624"),
+    "loss": (lambda t: t["epochs"][-1].update(test_loss=1e-9), "epoch 4 has a loss of"),
+    "earlier loss": (lambda t: t["epochs"][1].update(test_loss=9.0), "epoch 2 has a loss of"),
+    "confusion": (lambda t: shuffle(t["confusion"]), "images stand elsewhere"),
+    "train images": (shrink, "image counts are not (200, 100)"),
+}
+
+
+@pytest.mark.parametrize("name", FORGERIES)
+def test_a_signed_forgery_is_found(folder: Path, few: Dataset, name: str) -> None:
+    change, message = FORGERIES[name]
+    edit(folder, change)
+    assert message in problems(folder, few)
+
+
+def test_stray_files_are_found(root: Path, folder: Path, few: Dataset) -> None:
+    (folder / "epoch-99.safetensors").write_bytes(b"junk")
+    assert "epoch-99.safetensors belongs to no record" in verified(root, few)
+
+
+def test_own_models_keep_their_assignment(
+    root: Path, few: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert verified(root, few) == ""  # a published system may fail its own
+    own = replace(EXPERIMENTS["steps-3"], source=None)
+    monkeypatch.setitem(EXPERIMENTS, "steps-3", own)
+    found = verified(root, few)
+    assert "seed-0: accuracy: " in found
+    assert "seed-1: consistency: " in found
+    assert "test-set: scored on 100 images of digits" in found
+
+
 def test_what_is_saved_can_be_verified(root: Path, folder: Path, few: Dataset) -> None:
     record = load_record(folder)
     files = {weights.epoch: (folder / weights.file).read_bytes() for weights in record.weights}

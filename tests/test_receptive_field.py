@@ -139,12 +139,12 @@ UNUSUAL: dict[str, tuple[Callable[[], nn.Module], int | None]] = {
     ),
     "squeeze and excite": (
         lambda: Net(lambda x, a: a(x) * a(x).mean((2, 3), keepdim=True).sigmoid(), conv(1, 4, 3)),
-        28,
+        3,  # the gate says nothing of where
     ),
-    "group norm": (lambda: Net(lambda x, a, b: b(a(x)), conv(1, 4, 3), nn.GroupNorm(2, 4)), 28),
+    "group norm": (lambda: Net(lambda x, a, b: b(a(x)), conv(1, 4, 3), nn.GroupNorm(2, 4)), 3),
     "instance statistics": (
         lambda: Net(lambda x, a, b: b(a(x)).relu(), conv(1, 4, 3), nn.InstanceNorm2d(4)),
-        28,
+        3,
     ),
     "batch norm": (lambda: Net(lambda x, a, b: b(a(x)), conv(1, 4, 3), nn.BatchNorm2d(4)), 3),
     "average pool": (lambda: Net(lambda x, a: F.avg_pool2d(a(x), 3, 2, 1), conv(1, 4, 3)), 5),
@@ -170,6 +170,49 @@ UNUSUAL: dict[str, tuple[Callable[[], nn.Module], int | None]] = {
         lambda: Net(lambda x, a, b: b(a(x).add_(1).relu_()), conv(1, 4, 3), conv(4, 4, 3)),
         5,
     ),
+    "nearest, then a convolution": (
+        lambda: Net(
+            lambda x, a, b: b(F.interpolate(a(x), scale_factor=2)), conv(1, 4, 3), conv(4, 4, 5)
+        ),
+        5,
+    ),
+    "bilinear": (
+        lambda: Net(
+            lambda x, a: a(F.interpolate(x, scale_factor=2, mode="bilinear")), conv(1, 4, 5)
+        ),
+        4,
+    ),
+    "bilinear to another size": (
+        lambda: Net(
+            lambda x, a: a(F.interpolate(x, size=(32, 32), mode="bilinear")), conv(1, 4, 9)
+        ),
+        9,
+    ),
+    "strided transposed convolution": (
+        lambda: Net(
+            lambda x, a, b: b(a(x)),
+            nn.ConvTranspose2d(1, 4, 3, 2, 1, output_padding=1),
+            conv(4, 4, 3),
+        ),
+        3,
+    ),
+    "two scales": (
+        lambda: Net(
+            lambda x, a, b: b(
+                torch.cat([a(x), F.interpolate(F.max_pool2d(a(x), 2), scale_factor=2)], 1)
+            ),
+            conv(1, 4, 3),
+            conv(8, 4, 3),
+        ),
+        6,
+    ),
+    "gated linear unit": (lambda: Net(lambda x, a: F.glu(a(x), 1), conv(1, 4, 3)), 3),
+    "shuffled channels": (lambda: Net(lambda x, a: F.channel_shuffle(a(x), 2), conv(1, 4, 3)), 3),
+    "repeated": (lambda: Net(lambda x, a: a(x.repeat(1, 2, 1, 1)), conv(2, 4, 3)), 3),
+    "gradient of another function": (
+        lambda: Net(lambda x, a: a(x).sign(), conv(1, 4, 3)),
+        3,
+    ),
     "complex": (lambda: Net(lambda x, a: torch.fft.rfft2(a(x)).abs(), conv(1, 4, 3)), None),
 }
 
@@ -181,6 +224,33 @@ def test_unusual(name: str) -> None:
     assert found.before_pooling == before, found
     if before is None:
         assert "_fft_r2c" in found.cause
+
+
+def _frozen() -> nn.Module:
+    layer = nn.Conv2d(1, 1, 9, padding=4, bias=False)
+    nn.init.dirac_(layer.weight).requires_grad_(False)
+    return layer
+
+
+INFLATED: dict[str, Callable[[], nn.Module]] = {
+    "faint branch": lambda: Net(
+        lambda x, a: a(x) + 1e-9 * F.avg_pool2d(a(x), 9, 1, 4), conv(1, 4, 3)
+    ),
+    "faint branch of the image": lambda: Net(
+        lambda x, a: a(x + 1e-9 * F.avg_pool2d(x, 9, 1, 4)), conv(1, 4, 3)
+    ),
+    "faint shift": lambda: Net(lambda x, a: a(x) + 1e-6 * a(x).roll(7, 2), conv(1, 4, 3)),
+    "wide kernel of one weight": lambda: Net(lambda x, a, b: a(b(x)), conv(1, 4, 3), _frozen()),
+    "maximum that loses": lambda: Net(
+        lambda x, a: torch.minimum(a(x), F.max_pool2d(a(x), 5, 1, 2)), conv(1, 4, 3)
+    ),
+}
+
+
+@pytest.mark.parametrize("name", INFLATED)
+def test_what_does_nothing_widens_nothing(name: str) -> None:
+    found = receptive_fields(INFLATED[name]())
+    assert found.before_pooling in {None, 3}, found
 
 
 def test_without_global_pooling_it_is_unknown() -> None:

@@ -201,6 +201,15 @@ def test_another_record_is_not_overwritten(folder: Path) -> None:
     assert load_record(folder).final.test_correct == 91
 
 
+def test_a_shorter_run_leaves_no_weights_of_the_longer(folder: Path) -> None:
+    record, files = make()
+    (folder / "epoch-09.safetensors").write_bytes(b"of a longer run")
+    save_record(record, files, folder, force=True)
+    assert sorted(path.name for path in folder.glob("epoch-*")) == list(
+        map(weights_name, sorted(files))
+    )
+
+
 def test_a_record_that_would_be_refused_is_not_written(tmp_path: Path) -> None:
     record, files = make()
     with pytest.raises(RecordError, match="seed"):

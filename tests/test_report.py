@@ -12,6 +12,7 @@ from mnist_models.record import FILE_NAME, Record, find_records
 from mnist_models.report import ReportError, blocks, published, render, stale_line
 
 from .test_checks_record import run
+from .test_record import edit
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -114,6 +115,17 @@ def test_a_record_removed_or_damaged_shows(copy: Path, capsys: pytest.CaptureFix
     other.write_text("{")
     assert main(["report", "--check", "--root", str(copy)]) == 2
     assert "is damaged" in capsys.readouterr().err
+
+
+def test_only_the_test_set_is_published(tmp_path: Path) -> None:
+    source = find_records(REPOSITORY / "records")[0]
+    shutil.copytree(source, tmp_path / "a")
+    assert sum(map(len, published(tmp_path).values())) == 1
+    for number, change in enumerate([{"name": "digits"}, {"split": "validation"}]):
+        folder = tmp_path / str(number)
+        shutil.copytree(source, folder)
+        edit(folder, lambda table, change=change: table["data"].update(change))
+    assert sum(map(len, published(tmp_path).values())) == 1
 
 
 def test_published_is_in_registry_order() -> None:

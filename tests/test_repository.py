@@ -69,7 +69,7 @@ def test_relative_links_and_named_files_exist(name: str) -> None:
         assert list(REPOSITORY.glob(f"mnist_models/**/{module}")), module
 
 
-def test_the_slug_is_said_once_per_file() -> None:
+def test_the_citation_names_the_repository() -> None:
     slug = PROJECT["project"]["urls"]["Repository"]
     assert slug in (REPOSITORY / "CITATION.cff").read_text(encoding="utf-8")
 

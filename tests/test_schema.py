@@ -46,6 +46,7 @@ def test_a_table_that_fits_is_read() -> None:
         ({"name": 3}, "name: found 3, expected text"),
         ({"inner": {"value": "1"}}, "inner.value: found '1', expected a finite number"),
         ({"inner": {"value": float("inf")}}, "inner.value: found inf"),
+        ({"inner": {"value": 10**400}}, "inner.value: found 1000"),
         ({"inner": {}}, "inner.value: missing"),
         ({"inner": {"value": 1, "more": 2}}, "inner.more: no such field"),
         ({"rows": [[1], [1.5]]}, r"rows\[1\]\[0\]: found 1.5, expected a whole number"),

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mnist_models.assignment import ASSIGNMENTS, CARD
-from mnist_models.record import Record
+from mnist_models.record import Data, Record
 from mnist_models.statistics import SeedsError, aggregate
 
 from .test_checks_record import run
@@ -39,7 +39,17 @@ def test_consistency_counts_seeds() -> None:
     assert aggregate(records, ASSIGNMENTS["eva4"]).consistent is None
 
 
-@pytest.mark.parametrize("change", [{"seed": 0}, {"seed": 3}, {"experiment": "steps-5"}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"seed": 0},
+        {"seed": 3},
+        {"experiment": "steps-5"},
+        {"recipe": {}},
+        {"model_digest": "sha256:1"},
+        {"data": Data("mnist", "validation", 55_000, 5_000, {})},
+    ],
+)
 def test_no_seed_may_be_left_out_or_mixed_in(change: dict[str, object]) -> None:
     records = seeds(9_950, 9_960)
     with pytest.raises(SeedsError):

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from mnist_models.checkpoint import FILE_NAME as CHECKPOINT
 from mnist_models.checkpoint import CheckpointError
@@ -134,10 +135,24 @@ def test_learning_rates_are_those_of_the_schedule(few: Dataset, tmp_path: Path) 
 
     assert rates("steps-6") == pytest.approx([0.01 * 0.65**epoch for epoch in range(4)])
     assert rates("steps-1") == [0.01] * 4
-    # No loss falls by all of itself: the plateau is there from the second epoch on.
-    falling = rates("attempt-3", schedule=Plateau(0.5, 0), learning_rate=1e-9)
-    assert falling[0] == 1e-9
-    assert falling == sorted(falling, reverse=True)
+    # A loss that never falls by nine tenths: the plateau is there from the second epoch on.
+    stuck = rates("attempt-3", schedule=Plateau(0.5, 0, threshold=0.9), learning_rate=1e-5)
+    assert stuck == pytest.approx([1e-5, 1e-5, 0.5e-5, 0.25e-5])
+
+
+def test_the_plateau_watches_the_training_loss(
+    few: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[float] = []
+    step = ReduceLROnPlateau.step
+
+    def spy(schedule: ReduceLROnPlateau, metrics: float) -> None:
+        seen.append(metrics)
+        step(schedule, metrics)
+
+    monkeypatch.setattr(ReduceLROnPlateau, "step", spy)
+    record = train(short("attempt-3"), 0, few, tmp_path)
+    assert seen == [epoch.train_loss for epoch in record.epochs]
 
 
 def test_one_cycle_rises_and_ends_at_zero(few: Dataset, tmp_path: Path) -> None:
@@ -193,6 +208,43 @@ def test_augmentation_stops_before_the_plain_epochs(few: Dataset) -> None:
         unchanged = sum(image.numpy().tobytes() in every for image in inputs)
         assert (unchanged == len(inputs)) is plain
         assert unchanged < 20 or plain
+
+
+def test_a_complete_checkpoint_without_a_record_becomes_one(few: Dataset, tmp_path: Path) -> None:
+    """Killed between the last epoch and the record."""
+
+    def stop(progress: Progress) -> None:
+        if progress.finished is not None and progress.epoch == 3:
+            raise Stop
+
+    with pytest.raises(Stop):
+        train(short("steps-3"), 0, few, tmp_path / "stopped", listener=stop)
+    whole = train(short("steps-3"), 0, few, tmp_path / "whole")
+    done = train(short("steps-3"), 0, few, tmp_path / "stopped", resume=True)
+    assert repeatable(done) == repeatable(whole)
+
+
+def test_a_record_tells_of_every_environment_it_ran_in(
+    few: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(progress: Progress) -> None:
+        if progress.epoch == 2:
+            raise Stop
+
+    with pytest.raises(Stop):
+        train(short("steps-3"), 0, few, tmp_path, listener=stop)
+    monkeypatch.setattr("mnist_models.train.environment", lambda device: "elsewhere")
+    record = train(short("steps-3"), 0, few, tmp_path, resume=True)
+    first, second = record.provenance.environments
+    assert f"torch {torch.__version__}" in first
+    assert second == "elsewhere"
+
+
+def test_a_file_in_the_place_of_the_folder(few: Dataset, tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("mine")
+    with pytest.raises(OSError, match="out"):
+        train(short("steps-3"), 0, few, tmp_path / "out" / "runs")
+    assert (tmp_path / "out").read_text() == "mine"
 
 
 def test_a_loss_that_is_no_number_ends_the_run(few: Dataset, tmp_path: Path) -> None:

@@ -181,6 +181,30 @@ def _elementwise(self: nn.Module, x: Tensor) -> Tensor:
     return self.fc((x[:, None] * weight).sum(2))
 
 
+class Chooses(Net):
+    """Uses a hidden layer where the checks might not look."""
+
+    def __init__(self, where: Callable[[nn.Module, Tensor], bool]) -> None:
+        super().__init__()
+        self.where = where
+
+    def extra(self) -> None:
+        self.hidden = [nn.Linear(8, 8)]
+
+    def head(self, x: Tensor) -> Tensor:
+        return self.fc(self.hidden[0](x) if self.where(self, x) else x)
+
+
+def _signs_of_bits(self: nn.Module, x: Tensor) -> Tensor:
+    bits = (self.bits[:, None] >> torch.arange(8)) & 1
+    return self.fc(x @ (bits.float() * 2 - 1))
+
+
+def _two_halves(self: nn.Module, x: Tensor) -> Tensor:
+    coarse = (self.packed * 64).round() / 64
+    return self.fc(x @ torch.cat([coarse, (self.packed - coarse) * 64], 1))
+
+
 PARAMETER_CHEATS: dict[str, tuple[Callable[[], nn.Module], int]] = {
     "buffer": (lambda: net(_buffer, head=lambda s, x: s.fc(x @ s.hidden)), 64),
     "unused parameter": (lambda: net(attribute("idle", lambda: nn.Linear(8, 8))), 72),
@@ -269,6 +293,24 @@ PARAMETER_CHEATS: dict[str, tuple[Callable[[], nn.Module], int]] = {
         lambda: net(_codebook, head=lambda s, x: s.fc(x @ s.fc.weight.flatten()[s.codes])),
         128,  # 64-bit integers hold two
     ),
+    "signs from bits": (
+        lambda: net(attribute("bits", lambda: torch.randint(0, 99, (8,))), head=_signs_of_bits),
+        16 + 56 + 8,  # integers, the signs beyond their number, the shifts
+    ),
+    "two halves of a number": (
+        lambda: net(attribute("packed", lambda: nn.Parameter(torch.randn(8, 4))), head=_two_halves),
+        64,
+    ),
+    "in large batches": (lambda: Chooses(lambda s, x: x.shape[0] > 100), 72),
+    "in inference mode": (lambda: Chooses(lambda s, x: torch.is_inference_mode_enabled()), 72),
+    "in training without gradients": (
+        lambda: Chooses(lambda s, x: s.training and not torch.is_grad_enabled()),
+        72,
+    ),
+    "in evaluation with gradients": (
+        lambda: Chooses(lambda s, x: torch.is_grad_enabled() and not s.training),
+        72,
+    ),
 }
 
 
@@ -318,6 +360,10 @@ PARAMETER_HONEST: dict[str, Callable[[], nn.Module]] = {
     ),
     "zero-initialised": lambda: _zeroed(Net()),
     "lazy": lambda: net(attribute("fc", lambda: nn.LazyLinear(10))),
+    "random slopes": lambda: net(norm=lambda s, x: s.bn1(F.rrelu(x, training=s.training))),
+    "quantised weights": lambda: net(
+        head=lambda s, x: F.linear(x, (s.fc.weight * 16).round() / 16, s.fc.bias)
+    ),
 }
 
 
@@ -363,6 +409,10 @@ NORM_CHEATS: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "group norm": (_other_norm(lambda: nn.GroupNorm(2, 8)), "GroupNorm"),
     "instance norm": (_other_norm(lambda: nn.InstanceNorm2d(8)), "each sample by itself"),
     "layer norm": (_other_norm(lambda: nn.LayerNorm([8, 26, 26])), "LayerNorm"),
+    "in small batches": (
+        _only(lambda s, x: s.bn1(x) if len(x) < 100 else x),
+        "in small batches only",
+    ),
     "training only": (
         _only(lambda s, x: s.bn1(x) if s.training else x),
         "in evaluation",
@@ -505,6 +555,10 @@ DROPOUT_CHEATS: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "gaussian noise": (lambda: net(drop=_gaussian), "is no mask of zeros"),
     "weights dropped": (lambda: net(drop=same, head=_weights_dropped), "nothing random"),
     "of what is thrown away": (lambda: net(drop=_padding_dropped), "does not change the logits"),
+    "in small batches": (
+        lambda: net(drop=lambda s, x: F.dropout(x, 0.1, s.training and len(x) < 100)),
+        "in small batches only",
+    ),
     "mask of signs": (lambda: net(drop=_signs), "less than 0.01"),
     "compensated": (lambda: net(drop=_compensated), "does not change the logits"),
     "of nothing": (
@@ -561,6 +615,17 @@ def _faintly_varied(self: nn.Module, x: Tensor) -> Tensor:
     return self.fc((vector + 1e-4 * x).mean((2, 3)))
 
 
+def _little_of_a_map(self: nn.Module, x: Tensor) -> Tensor:
+    vector = self.flat(x.flatten(1))[:, :8, None, None]
+    return self.fc((vector + 0.05 * (x - x.mean((2, 3), keepdim=True))).mean((2, 3)))
+
+
+def _context(self: nn.Module, x: Tensor) -> Tensor:
+    weights = self.key(x).flatten(2).softmax(-1)
+    context = torch.einsum("bcn,bqn->bc", x.flatten(2), weights)
+    return (x + 3 * context[:, :, None, None]).mean((2, 3))
+
+
 def _pinned(vector: Tensor) -> Tensor:
     v = vector[:, :8, None]
     return torch.stack([v + 1, v - 1], 2)
@@ -602,6 +667,7 @@ POOLING_CHEATS: dict[str, Callable[[], nn.Module]] = {
         head=_from_vector(lambda v: v[:, :8, None, None].expand(-1, 8, 3, 3)),
     ),
     "vector, faintly varied": lambda: net(_flat_features, pool=same, head=_faintly_varied),
+    "vector and little of a map": lambda: net(_flat_features, pool=same, head=_little_of_a_map),
     "vector plus and minus one": lambda: net(_flat_features, pool=same, head=_from_vector(_pinned)),
     "of cuts": lambda: net(
         attribute("wide", lambda: nn.Linear(32, 10)), pool=_cut, head=lambda s, x: s.wide(x)
@@ -647,6 +713,8 @@ POOLING_HONEST: dict[str, Callable[[], nn.Module]] = {
     "residual of a cut": lambda: net(
         attribute("deep", lambda: nn.Conv2d(8, 8, 3)), last_drop=_residual_cut
     ),
+    "powers": lambda: net(pool=lambda s, x: x.clamp(min=1e-6).pow(3).mean((2, 3)).pow(1 / 3)),
+    "global context": lambda: net(attribute("key", lambda: nn.Conv2d(8, 1, 1)), pool=_context),
     "squeeze and excite inside": lambda: net(
         norm=lambda s, x: s.bn1(x) * x.mean((2, 3), keepdim=True).sigmoid()
     ),
@@ -735,6 +803,32 @@ class Autocast(Net):
             return super().forward(x).float()
 
 
+class Ungraded(Net):
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.set_grad_enabled(self.training):
+            return super().forward(x)
+
+
+class Infers(Net):
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.inference_mode(not self.training):
+            return super().forward(x)
+
+
+def squashing() -> nn.Module:
+    def block(inputs: int) -> list[nn.Module]:
+        return [nn.Conv2d(inputs, 8, 3), nn.Hardsigmoid(), nn.BatchNorm2d(8), nn.Dropout(0.1)]
+
+    blocks = [layer for inputs in (1, 8, 8, 8, 8) for layer in block(inputs)]
+    return nn.Sequential(*blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 10))
+
+
+def _orthogonal() -> nn.Module:
+    model = net(attribute("fc", lambda: nn.Linear(8, 10)))
+    parametrizations.orthogonal(model.fc, orthogonal_map="householder")
+    return model
+
+
 def _normed() -> nn.Module:
     model = Net()
     parametrizations.weight_norm(model.conv2)
@@ -750,5 +844,10 @@ HONEST: dict[str, tuple[Callable[[], nn.Module], int]] = {
     "shifted channels": (lambda: net(norm=_shifted), 8),
     "autocast": (Autocast, 8),
     "weight norm": (_normed, 8),
+    "evaluation without gradients": (Ungraded, 8),
+    "evaluation in inference mode": (Infers, 8),
+    "squashing activations": (squashing, 11),
+    "orthogonal head": (_orthogonal, 8),
+    "a single image loses its batch": (lambda: net(head=lambda s, x: s.fc(x).squeeze()), 8),
     "in a wrapper": (lambda: nn.DataParallel(Net()), 8),
 }

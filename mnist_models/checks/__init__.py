@@ -19,7 +19,7 @@ from mnist_models.checks.parameters import Count, count_parameters
 from mnist_models.checks.pooling import check_pooling
 from mnist_models.checks.result import CheckResult, unmeasured
 from mnist_models.checks.shape import check_shape
-from mnist_models.probe import preserved, randomise
+from mnist_models.probe import calibrate, preserved, randomise
 from mnist_models.receptive_field import ReceptiveField, measure_fields
 from mnist_models.receptive_field.global_pooling import global_pooling
 
@@ -84,6 +84,7 @@ class _Session:
             limit = str(self.assignment.parameters)
             self._add("parameters", limit, "parameters", lambda: self._parameters(count))
         randomise(self.module, seed=1)
+        _attempt(lambda: calibrate(self.module))  # what it cannot do is told by the checks
         wanted = self.assignment
         if (norm := wanted.batch_norm) is not None:
             self._add("batch-norm", norm, "layers", lambda: check_batch_norm(self.forwards, norm))

@@ -81,6 +81,10 @@ def check_dropout(forwards: Forwards, wanted: str) -> CheckResult:
     drawn = [site for site in two_valued if site.enough]
     fresh = [site for site in drawn if site.fresh]
     good = [site for site in fresh if site.felt]
+    lasting = forwards.lasting(True, [site.node for site in good])
+    if good and not lasting:
+        return _result(False, 0, wanted, f"{name(good[0].node)} runs in small batches only")
+    good = [site for site in good if site.node in lasting]
     same = relative_change(forwards.logits(False), forwards.logits(False, seed=1)) < 1e-4
     if not same:
         cause = "two evaluations of the same images differ: something random runs in evaluation"

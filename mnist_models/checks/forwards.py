@@ -8,12 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from mnist_models.probe import digits, relative_change, run
+from mnist_models.receptive_field.faint import BATCH, noise
 from mnist_models.receptive_field.global_pooling import CHANGES
 from mnist_models.trace import Node, Operand, Taint, Trace
 from mnist_models.tracer import Replace
 
-CONVOLUTION = "convolution"
-BATCH = 4  # images in a forward
+__all__ = ["BATCH", "Forwards", "differs", "half", "logits", "noise"]
+
+LARGE = 128  # images in a batch of training
 
 
 class Forwards:
@@ -64,6 +66,14 @@ class Forwards:
             return []
         return kept
 
+    def lasting(self, training: bool, nodes: list[Node]) -> list[Node]:
+        """Those that run in a batch as large as training and testing use, too."""
+        if not nodes:
+            return []
+        large = run(self.module, digits(LARGE, seed=20), training=training, values=False)
+        trace = self.trace(training)
+        return [node for node in nodes if large.find(trace.label(node)) is not None]
+
     def depends(self, training: bool, node: Node, pick: Callable[[Node], Operand | None]) -> bool:
         """An input of this operation differs between two images."""
         other = self.trace(training, image=1).nodes
@@ -89,14 +99,6 @@ def differs(a: Tensor, b: Tensor) -> bool:
     a, b = a.double(), b.double()
     size = torch.maximum(a.square().mean(), b.square().mean()).sqrt()
     return bool((a - b).square().mean().sqrt() > 1e-3 * size)
-
-
-def noise(tensor: Tensor) -> Tensor:
-    """Fixed noise of the mean and spread of `tensor`: what it says is lost, its scale is not."""
-    generator = torch.Generator().manual_seed(7)
-    drawn = torch.randn(tuple(tensor.shape), generator=generator).to(tensor)
-    spread = tensor.std() if tensor.numel() > 1 else tensor.abs().sum()
-    return tensor.mean() + drawn * torch.nan_to_num(spread)
 
 
 def half(tensor: Tensor) -> Tensor:

@@ -8,6 +8,9 @@ from mnist_models.trace import Node, Operand, Taint, Trace
 
 _WEIGHING = {"convolution", "mm", "addmm", "bmm", "baddbmm", "mv", "addmv", "dot", "addbmm"}
 _INDEXING = {"index", "index_select", "gather", "embedding"}
+# What these give says only a part of what they are given.
+_CUTS = {"round", "floor", "ceil", "trunc", "frac", "fmod", "remainder", "floor_divide", "sign"}
+_CUTS |= {"gt", "ge", "lt", "le", "eq", "ne", "lshift", "rshift", "and", "or", "xor"}
 _FLOWS = Taint.IMAGE | Taint.PARAMETER | Taint.STORED | Taint.RANDOM
 
 
@@ -120,6 +123,51 @@ def _computed(operand: Operand) -> bool:
 
 def _elements(operand: Operand) -> int:
     return math.prod(size for size, step in zip(operand.shape, operand.stride, strict=True) if step)
+
+
+def unpacked_weights(trace: Trace) -> int:
+    """Elements by which weights that were cut out of other numbers outnumber these.
+
+    Such as signs from the bits of integers, or two small numbers from the digits of one.
+    """
+    roots: dict[int, dict[int, int]] = {}  # storage -> stored tensors in it -> elements
+    cut: set[int] = set()
+    weights: dict[int, int] = {}
+    origins: dict[int, int] = {}
+    for node in trace.nodes:
+        if any(Taint.IMAGE in operand.taint for operand in node.inputs):
+            for operand in _weights(node):
+                if operand.storage in cut:
+                    origins |= roots[operand.storage]
+                    held = weights.get(operand.storage, 0)
+                    weights[operand.storage] = max(held, _elements(operand))
+            continue
+        found: dict[int, int] = {}
+        for operand in node.inputs:
+            if operand.stored:
+                whole = roots.setdefault(operand.storage, {operand.storage: 0})
+                whole[operand.storage] = max(whole[operand.storage], _elements(operand))
+            found |= roots.get(operand.storage, {})
+        for operand in node.outputs if found else []:
+            if operand.storage not in found:
+                roots.setdefault(operand.storage, {}).update(found)
+                if _cuts(node) or any(each.storage in cut for each in node.inputs):
+                    cut.add(operand.storage)
+    return max(0, sum(weights.values()) - sum(origins.values()))
+
+
+def _cuts(node: Node) -> bool:
+    name = node.name.strip("_")
+    if name == "div":
+        return node.arguments.get("rounding_mode") is not None
+    if name in _CUTS or name.startswith("bitwise"):
+        return True
+    if name != "to_copy" or not node.outputs:
+        return False
+    before, after = node.inputs[0].dtype, node.outputs[0].dtype
+    return after.itemsize < before.itemsize or (
+        before.is_floating_point and not after.is_floating_point
+    )
 
 
 def literals(trace: Trace) -> int:

@@ -35,6 +35,10 @@ def check_batch_norm(forwards: Forwards, wanted: str) -> CheckResult:
     if effective and not forwards.effective(False, stays, noise):
         cause = "no BatchNorm with running statistics reaches the logits in evaluation"
         return _result(False, 0, wanted, cause)
+    lasting = forwards.lasting(True, effective)
+    if effective and not lasting:
+        return _result(False, 0, wanted, f"{name(effective[0])} runs in small batches only")
+    effective = lasting
     if not effective:
         cause = _why_none(training.nodes, nodes, fresh, mixing, fed)
         return _result(False, 0, wanted, cause)
@@ -77,7 +81,7 @@ def _why_none(
     if not nodes:
         if others:
             return f"{' and '.join(others)} runs, but no BatchNorm"
-        return "no batch normalisation runs in training mode"
+        return "no batch normalisation runs in training mode (of torch: by hand is not recognised)"
     if not fresh:
         return f"BatchNorm {name(nodes[0])} uses its running statistics in training mode too"
     if not mixing:

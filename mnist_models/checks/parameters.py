@@ -11,9 +11,14 @@ from torch import Tensor, nn
 from mnist_models.checks.elements import Elements, content
 from mnist_models.checks.exemptions import Exemptions
 from mnist_models.checks.forwards import logits
-from mnist_models.checks.generated import generated_weights, literals, random_weights
+from mnist_models.checks.generated import (
+    generated_weights,
+    literals,
+    random_weights,
+    unpacked_weights,
+)
 from mnist_models.probe import digits, parameters, randomise, run
-from mnist_models.trace import Operand, Taint, Trace, address
+from mnist_models.trace import Node, Operand, Taint, Trace, address
 
 _LITERALS = 32  # distinct numbers in the code of an honest forward pass; more spell weights out
 
@@ -65,6 +70,7 @@ def _count(module: nn.Module) -> Count:
         run(module, digits(4, seed=51), training=True),
     )
     last = [run(module, digits(count, seed=52)) for count in (3, 1)]
+    last += _other_ways(module)
     again = run(module, digits(4, seed=50), seed=1)
     for trace in (training.first, *last):
         if trace.opaque:
@@ -84,11 +90,24 @@ def _count(module: nn.Module) -> Count:
         f"stored in other tensors, read by {_listed(readers)}": stored,
         "drawn at random in the forward pass": random_weights(evaluation.first, again),
         "computed in the forward pass and used as weights": generated_weights(evaluation.first),
+        "unpacked from other numbers": unpacked_weights(evaluation.first),
     }
     spelled = literals(evaluation.first)
     parts["written as literals"] = spelled if spelled > _LITERALS else 0
     cause = " + ".join(f"{number:,} {what}" for what, number in parts.items() if number)
     return Count(sum(parts.values()), cause or "the forward pass uses no stored number")
+
+
+def _other_ways(module: nn.Module) -> list[Trace]:
+    """Batches as in training and testing, and modes that a forward may ask for."""
+    few = digits(2, seed=53)
+    return [
+        run(module, digits(128, seed=53), training=True, values=False),
+        run(module, digits(256, seed=53), values=False),
+        run(module, few, training=True, grad=False, values=False),
+        run(module, few, grad=True, values=False),
+        run(module, few, inference=True, values=False),
+    ]
 
 
 def _listed(readers: Counter[str]) -> str:
@@ -106,7 +125,7 @@ def _outside(pair: _Pair) -> str | None:
         if here.name != there.name:
             break  # the image decided what runs
         for a, b in zip(here.inputs + here.outputs, there.inputs + there.outputs, strict=False):
-            if Taint.IMAGE not in a.taint and _other(a, b) and "empty" not in here.name:
+            if Taint.IMAGE not in a.taint and _other(a, b) and not _unwritten(here, a):
                 return (
                     f"what {here.name} handles depends on the image by a way outside torch's"
                     " operations"
@@ -117,6 +136,11 @@ def _outside(pair: _Pair) -> str | None:
             return None
         return "the logits depend on the image by a way outside torch's operations"
     return None
+
+
+def _unwritten(node: Node, operand: Operand) -> bool:
+    """Memory that this operation is given to write to, or gives, with any content."""
+    return "empty" in node.name or operand is node.arguments.get("noise")  # of RReLU
 
 
 def _other(a: Operand, b: Operand) -> bool:

@@ -26,6 +26,22 @@ def check_record(
     return list(_checks(record, assignment, rescored or {}))
 
 
+def is_consistent(
+    record: Record, assignment: Assignment, rescored: Mapping[int, int] | None = None
+) -> bool:
+    """Whether each of the last epochs that the assignment counts kept its accuracy limit.
+
+    Raises:
+        ValueError: the assignment asks for no consistency.
+    """
+    limit, count = assignment.accuracy, assignment.consistent_epochs
+    if limit is None or count is None:
+        raise ValueError(f"the assignment {assignment.name} asks for no consistency")
+    last = record.epochs[-count:]
+    correct = [_correct(record, epoch.epoch, rescored or {}) for epoch in last]
+    return len(last) == count and all(map(limit.holds, correct))
+
+
 def _checks(
     record: Record, assignment: Assignment, rescored: Mapping[int, int]
 ) -> Iterator[CheckResult]:
@@ -101,10 +117,9 @@ def _consistency(
     assert count is not None
     last = [epoch.epoch for epoch in record.epochs[-count:]]
     correct = [_correct(record, epoch, rescored) for epoch in last]
-    enough = len(last) == count
-    held = enough and all(map(limit.holds, correct))
+    held = is_consistent(record, assignment, rescored)
     cause = f"the last epochs scored {', '.join(f'{number:,}' for number in correct)}"
-    if not enough:
+    if len(last) < count:
         cause += f"; {count} were asked for"
     if not test_set.passed:
         cause += f", but it was {test_set.cause}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -31,6 +32,12 @@ class CheckResult:
     def to_dict(self) -> dict[str, Any]:
         """A JSON-ready table."""
         return asdict(self)
+
+
+def overall(checks: Iterable[CheckResult]) -> bool | None:
+    """False if any check is, else None if any is null or there are none, else True."""
+    verdicts = {check.passed for check in checks}
+    return False if False in verdicts else True if verdicts == {True} else None
 
 
 def unmeasured(name: str, limit: str | None, unit: str, error: Exception) -> CheckResult:

@@ -1,12 +1,14 @@
 """The command line: parses, calls, prints. Only this package prints.
 
 Exit status: 0 where all is well, 1 where a check or a comparison failed, 2 where something
-could not be measured or the input was bad, 130 after Ctrl-C, 143 after SIGTERM.
+could not be measured or the input was bad, 130 after Ctrl-C, 141 where the reader of the output
+left, 143 after SIGTERM.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 import signal
@@ -54,6 +56,9 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit status, and prints no traceback for bad input."""
     signal.signal(signal.SIGTERM, _terminate)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a name that the terminal cannot show
+            stream.reconfigure(errors="backslashreplace")
     options = parser().parse_args(arguments)
     wants_json = bool(getattr(options, "json", False))
     try:
@@ -65,9 +70,9 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\nstopped", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # the reader, head for one, has seen enough
+    except BrokenPipeError:  # the reader left, and the verdict with it: never a success
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return 128 + signal.SIGPIPE
     except _EXPECTED as error:
         if wants_json:
             print(json.dumps({"passed": None, "cause": str(error)}))
@@ -76,7 +81,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _terminate(number: int, frame: FrameType | None) -> NoReturn:
-    print("\nterminated", file=sys.stderr)
+    os.write(2, b"\nterminated\n")  # print could be interrupted in its own middle
     raise SystemExit(128 + number)
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import sys
 
-from mnist_models.assignment import ASSIGNMENTS, CARD, find_assignment
+from mnist_models.assignment import ASSIGNMENTS, CARD, AssignmentError, find_assignment
 from mnist_models.cli.options import Commands, declare, positive, show_json
-from mnist_models.isolation import check_target, summarise_target
+from mnist_models.isolation import check_target, not_checked, summarise_target
 from mnist_models.models import EXPERIMENTS
 from mnist_models.tables import check_table, table, verdict
 
@@ -150,17 +150,23 @@ def add_check(commands: Commands) -> None:
 
 
 def run_check(options: argparse.Namespace) -> int:
-    assignment = find_assignment(options.assignment)
-    outcome = check_target(
-        options.target, assignment, options.time_limit, int(options.memory_limit * _MEBIBYTE)
-    )
+    try:
+        assignment = find_assignment(options.assignment)
+    except AssignmentError as error:
+        outcome, title = not_checked(options.target, options.assignment, str(error)), ""
+    else:
+        memory = int(options.memory_limit * _MEBIBYTE)
+        outcome = check_target(options.target, assignment, options.time_limit, memory)
+        title = assignment.title
     if options.json:
         show_json(outcome.to_dict())
     elif outcome.cause:
         print(f"error: {options.target} could not be checked: {outcome.cause}", file=sys.stderr)
     else:
         print(check_table(outcome.checks))
-        print(f"{options.target} {verdict(outcome.checks, assignment.title)}")
+        print(f"{options.target} {verdict(outcome.checks, title)}")
+        if assignment.epochs or assignment.accuracy:
+            print("epochs and accuracy are checked on a record: see train and evaluate")
     _show_output(outcome.output)
     return outcome.exit_status
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
@@ -52,7 +51,7 @@ def device_of(options: argparse.Namespace) -> torch.device:
     """The device asked for.
 
     Raises:
-        SystemExit: cuda was asked for and there is none.
+        OSError: cuda was asked for and there is none.
     """
     available = torch.cuda.is_available()
     if options.device == "cuda" and not available:
@@ -99,8 +98,3 @@ def positive(text: str) -> float:
     if not 0 < number < float("inf"):
         raise argparse.ArgumentTypeError(f"{text!r}: expected a number above 0")
     return number
-
-
-def relative(path: Path) -> str:
-    """The path as short as it can be said from here."""
-    return os.path.relpath(path) if path.resolve().is_relative_to(Path.cwd()) else str(path)

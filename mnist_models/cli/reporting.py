@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mnist_models.cli.options import Commands, declare, show_json
 from mnist_models.record import write_atomically
-from mnist_models.report import blocks, published, render, stale_line
+from mnist_models.report import ReportError, blocks, published, render, stale_line
 
 
 def add_report(commands: Commands) -> None:
@@ -33,7 +33,10 @@ def add_report(commands: Commands) -> None:
 
 def run_report(options: argparse.Namespace) -> int:
     readme = options.root / "README.md"
-    text = readme.read_text(encoding="utf-8")
+    try:
+        text = readme.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ReportError(f"{readme} is no UTF-8 text: {error}") from error
     expected = render(text, blocks(published(options.root / "records")))
     line = stale_line(text, expected)
     if line is not None and not options.check:

@@ -12,6 +12,7 @@ from typing import Literal
 from tqdm import tqdm
 
 from mnist_models.assignment import CARD, Assignment
+from mnist_models.checkpoint import FILE_NAME as CHECKPOINT
 from mnist_models.checks import check_module
 from mnist_models.checks.record import check_record
 from mnist_models.checks.result import CheckResult
@@ -19,7 +20,6 @@ from mnist_models.cli.options import (
     Commands,
     add_data,
     declare,
-    device_of,
     load_data,
     show_json,
     whole,
@@ -37,7 +37,10 @@ from mnist_models.record import (
 from mnist_models.tables import check_table, percent, table, verdict
 from mnist_models.train import Progress, identity_of, train
 
-_NO_CLAIM = "no accuracy compares with a published one, and no claim uses this record"
+_NO_CLAIM = (
+    "these images are scikit-learn's digits, not MNIST: no accuracy compares with a published one, "
+    "and no claim, badge or table uses this record"
+)
 _REFRESH = 20  # steps between two looks at the loss: each look makes the host wait for a GPU
 
 
@@ -139,10 +142,10 @@ def run_train(options: argparse.Namespace) -> int:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         data = load_data(options, options.dataset, validation=options.val)
-    notes = [f"warning: {warning.message}" for warning in caught]
-    if data.name == "digits" and not notes:
-        notes.append("warning: these are scikit-learn's digits, not MNIST: " + _NO_CLAIM)
-    print("\n".join(notes), end="\n" if notes else "", file=sys.stderr)
+    notes = [str(warning.message) for warning in caught]
+    if data.name == "digits":
+        notes.append(_NO_CLAIM)
+    _warn(notes)
     folder = folder_of(options.out, data.name, data.split, experiment.name, options.seed)
     record = None if options.force else _standing(experiment, options.seed, data, folder)
     if record is None:
@@ -150,8 +153,15 @@ def run_train(options: argparse.Namespace) -> int:
     else:
         print(f"{folder} holds this very run already; --force trains it again", file=sys.stderr)
     status = _show_run(record, folder, as_json=options.json)
-    print("\n".join(notes), end="\n" if notes else "", file=sys.stderr)
+    _warn(notes)
     return status
+
+
+def _warn(notes: list[str]) -> None:
+    """Show warnings between two lines that cannot be missed."""
+    if notes:
+        line = "!" * 80
+        print(line, *(f"WARNING: {note}" for note in notes), line, sep="\n", file=sys.stderr)
 
 
 def _standing(experiment: Experiment, seed: int, data: Dataset, folder: Path) -> Record | None:
@@ -176,6 +186,12 @@ def _standing(experiment: Experiment, seed: int, data: Dataset, folder: Path) ->
 def _train(
     experiment: Experiment, data: Dataset, folder: Path, options: argparse.Namespace
 ) -> Record:
+    if (folder / CHECKPOINT).exists() and not options.resume:
+        print(
+            f"an unfinished run lies in {folder}: starting afresh replaces it after the first "
+            "epoch; --resume would go on",
+            file=sys.stderr,
+        )
     bar = Bar(f"{experiment.name} seed {options.seed}", data.split, quiet=options.json)
     try:
         return train(
@@ -250,6 +266,8 @@ def run_evaluate(options: argparse.Namespace) -> int:
     record = load_record(folder)
     name: Literal["mnist", "digits"] = "digits" if record.data.name == "digits" else "mnist"
     data = load_data(options, name, validation=record.data.split == "validation")
+    if data.name == "digits":
+        _warn([_NO_CLAIM])
     result = evaluate(folder, data)
     checks = all_checks(record, CARD, result.rescored) if result.passed else []
     if options.json:
@@ -280,7 +298,6 @@ def add_verify(commands: Commands) -> None:
 
 
 def run_verify(options: argparse.Namespace) -> int:
-    device_of(options)
     data = load_data(options, "mnist")
     results: list[Verdict] = []
     for result in tqdm(verify(options.records, data), desc="verify", unit="record"):

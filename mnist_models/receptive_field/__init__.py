@@ -7,13 +7,13 @@ One is the recurrence of kernel, stride and dilation along the executed graph
 from __future__ import annotations
 
 import contextlib
-import math
 from dataclasses import dataclass
 
 from torch import nn
 
 from mnist_models.probe import SIDE, digits, make_tracer, preserved, randomise, run
-from mnist_models.receptive_field.footprint import ENLARGED, Box, expected, footprint
+from mnist_models.receptive_field.faint import BATCH, faint_branches
+from mnist_models.receptive_field.footprint import ENLARGED, Box, agree, expected, footprint
 from mnist_models.receptive_field.geometry import HEIGHT, WIDTH, Geometry, length, reduce
 from mnist_models.receptive_field.global_pooling import GlobalPooling, global_pooling
 from mnist_models.receptive_field.operations import follow, logits_geometry
@@ -115,9 +115,6 @@ def _row(node: Node, geometry: Geometry) -> LayerRow:
     if node.name in {"mean", "sum", "amax"} or "adaptive" in node.name:
         kernel = _pair([a // max(1, b) for a, b in zip(before[2:], _map(shape), strict=False)])
     stride = _pair(node.arguments.get("stride") or (kernel if "pool" in node.name else ()))
-    field = geometry.receptive_field
-    if field == math.inf:
-        field = SIDE
     return LayerRow(
         name=node.path,
         operation=operation,
@@ -128,7 +125,7 @@ def _row(node: Node, geometry: Geometry) -> LayerRow:
         jump=int(geometry.step(HEIGHT)) or int(geometry.step(WIDTH)),
         size=_map(shape),
         channels=shape[1] if len(shape) > 1 else 1,
-        receptive_field=None if field is None else int(field),
+        receptive_field=None if geometry.unknown else _number(geometry),
     )
 
 
@@ -156,8 +153,10 @@ def receptive_fields(module: nn.Module) -> ReceptiveField:
 
 def measure_fields(module: nn.Module, pooling: GlobalPooling) -> ReceptiveField:
     """As `receptive_fields`, on a module whose parameters may be changed."""
-    trace = run(module, digits(2, seed=1), values=False)
+    trace = run(module, digits(BATCH, seed=1), values=False)
     found = follow(trace)
+    if faint := faint_branches(module, trace, found):
+        found = follow(trace, without=faint)
     output, output_cause = _output(module, trace, found)
     if not pooling.bottleneck or not pooling.means:
         return ReceptiveField(None, output, f"no global average pooling: {pooling.cause}")
@@ -173,7 +172,10 @@ def measure_fields(module: nn.Module, pooling: GlobalPooling) -> ReceptiveField:
 
 def _number(geometry: Geometry) -> int:
     field = geometry.receptive_field
-    return SIDE if field is None or field == math.inf else int(field)
+    everywhere = geometry.everywhere[HEIGHT] and geometry.everywhere[WIDTH]
+    if field is None or (everywhere and field > SIDE):
+        return SIDE
+    return int(field)
 
 
 def _output(module: nn.Module, trace: Trace, found: dict[int, Geometry]) -> tuple[int | None, str]:
@@ -184,10 +186,10 @@ def _output(module: nn.Module, trace: Trace, found: dict[int, Geometry]) -> tupl
         return None, geometry.unknown
     geometry = reduce(geometry, geometry.spatial, keep=True)
     target = expected(geometry, SIDE, None)
-    seen = footprint(module, SIDE, target, None, None)
-    if seen != target:
+    seen = footprint(module, SIDE, target, None, None, slack=geometry.slack)
+    if not agree(target, seen, geometry.slack):
         return None, _disagreement("the output", target, seen)
-    return _number(geometry), ""
+    return SIDE if any(geometry.everywhere[1:]) else _number(geometry), ""
 
 
 def _before(
@@ -200,15 +202,18 @@ def _before(
         geometry, shape = large
     position = tuple(shape[i] // 2 if i in geometry.spatial else 0 for i in range(len(shape)))
     target = expected(geometry, side, position)
-    seen = footprint(module, side, target, trace.label(node), position)
-    if seen != target:
+    seen = footprint(module, side, target, trace.label(node), position, slack=geometry.slack)
+    if seen is None or not agree(target, seen, geometry.slack):
         return None, _disagreement("the global pooling", target, seen)
-    return _number(geometry), ""
+    number = _number(geometry)
+    if geometry.slack and side == ENLARGED:  # the footprint is the more exact of the two
+        number = min(number, seen[1] - seen[0], seen[3] - seen[2])
+    return number, ""
 
 
 def _enlarged(module: nn.Module, node: Node) -> tuple[Geometry, tuple[int, ...]] | None:
     """The same operation on an enlarged input, or None where the model takes none."""
-    image = digits(2, seed=1).repeat(1, 1, 3, 3)
+    image = digits(BATCH, seed=1).repeat(1, 1, 3, 3)
     tracer = make_tracer(module, image, values=False)
     # What comes after the map need not fit.
     with contextlib.suppress(Exception):

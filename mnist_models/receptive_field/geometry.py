@@ -128,6 +128,12 @@ def whole(geometry: Geometry, dims: Sequence[int]) -> Geometry:
     return replace(geometry, everywhere=(flags[0], flags[1], flags[2]))
 
 
+def contract(geometry: Geometry, dims: Sequence[int]) -> Geometry:
+    """As `whole`, where what each element sees along the line depends on where it lies."""
+    spans = [times(step, size - 1) for dim in dims for size, step in geometry.dims[dim]]
+    return whole(widen(geometry, spans), dims)
+
+
 def reshape(geometry: Geometry, shape: Sequence[int]) -> Geometry:
     """Regroup the factors, in row-major order.
 
@@ -169,7 +175,7 @@ def smooth(geometry: Geometry, dim: int) -> Geometry:
     count = length(factors)
     step = times(jumps[0], factors[0][0] / count)
     dims = (*geometry.dims[:dim], normalise([(count, step)]), *geometry.dims[dim + 1 :])
-    slack = max(geometry.slack, max(map(abs, jumps[0])))
+    slack = geometry.slack + max(map(abs, jumps[0]))
     return replace(geometry, dims=dims, slack=slack)
 
 
@@ -186,7 +192,7 @@ def resize(geometry: Geometry, dim: int, count: int, reach: float, start: float 
     dims = list(geometry.dims)
     dims[dim] = normalise([(count, times(step, size / count))])
     moved = replace(geometry, dims=tuple(dims), offset=plus(geometry.offset, times(step, start)))
-    slack = max(geometry.slack, max(map(abs, step)))
+    slack = geometry.slack + max(map(abs, step))
     return replace(widen(moved, [times(step, reach)]), slack=slack)
 
 

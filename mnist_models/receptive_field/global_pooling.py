@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import torch
@@ -10,10 +11,15 @@ from torch import Tensor, nn
 from mnist_models.probe import digits, relative_change, run
 from mnist_models.receptive_field.geometry import Geometry
 from mnist_models.receptive_field.operations import follow
+from mnist_models.receptive_field.shared import find_shared, in_any_order
 from mnist_models.receptive_field.whole_map import WholeMaps
 from mnist_models.trace import Node, Taint, Trace
+from mnist_models.tracer import Replace
 
 CHANGES = 1e-3  # standard deviations of the logits: less is no effect
+# Share of the logits' change from image to image that must remain when what all positions of
+# a map share, such as the gate of a squeeze-and-excite, is kept as it was. It remains nearly all.
+OWN = 0.25
 VARIES = 1e-2  # share of a map's spread that must lie between its positions
 
 
@@ -52,16 +58,14 @@ def global_pooling(module: nn.Module, training: bool = False) -> GlobalPooling:
     plain = [_logits(trace) for trace in traces]
     if relative_change(plain[0], plain[1]) < CHANGES:
         return GlobalPooling((), False, f"in {mode} the logits do not depend on the image")
-    means = find_means(traces[0], follow(traces[0]))
+    geometry = follow(traces[0])
+    means = find_means(traces[0], geometry)
     if not means:
         cause = f"no mean over a whole map larger than 1x1 reaches the logits in {mode}"
         return GlobalPooling((), False, cause)
     pooled = sorted({mean.pooled for mean in means})
-    fixed = [
-        _logits(run(module, image, training=training, replace=dict.fromkeys(pooled, constants)))
-        for image in images
-    ]
-    if relative_change(fixed[0], fixed[1], spread=plain[0]) >= CHANGES:
+    fixed = run(module, images[1], training=training, replace=_fixed(traces[0], pooled))
+    if relative_change(plain[0], _logits(fixed)) >= CHANGES:
         where = _place(traces[0].nodes[pooled[-1]])
         cause = f"the image reaches the logits past the mean over a map ({where}) in {mode}"
         return GlobalPooling((), False, cause)
@@ -70,20 +74,53 @@ def global_pooling(module: nn.Module, training: bool = False) -> GlobalPooling:
         for number in pooled
         if relative_change(
             plain[0],
-            _logits(run(module, images[0], training=training, replace={number: constants})),
+            _logits(run(module, images[0], training=training, replace=_fixed(traces[1], [number]))),
         )
         >= CHANGES
     }
     kept = tuple(mean for mean in means if mean.pooled in effective)
+    if not training and _shape_only(module, images, traces, geometry, kept):
+        cause = "the map that is averaged holds little but a number that all positions share"
+        return GlobalPooling((), False, cause)
     last = traces[0].nodes[max(effective, default=pooled[-1])]
     shape = _map_shape(traces[0].nodes[kept[-1].source]) if kept else ""
     return GlobalPooling(kept, True, f"the whole {shape} map is averaged ({_place(last)})")
 
 
-def constants(tensor: Tensor) -> Tensor:
-    """Fixed random numbers of this shape: what no image can change."""
-    generator = torch.Generator().manual_seed(5)
-    return torch.randn(tuple(tensor.shape), generator=generator).to(tensor)
+def _shape_only(
+    module: nn.Module,
+    images: tuple[Tensor, Tensor],
+    traces: list[Trace],
+    geometry: dict[int, Geometry],
+    means: tuple[Mean, ...],
+) -> bool:
+    """Most of what the averaged maps say is said at all positions alike, by fixed weights."""
+    shared = find_shared(traces[0], geometry, [mean.source for mean in means])
+    if not shared.numbers:
+        return False
+    plain = _logits(traces[0])
+    replace = _fixed(traces[0], shared.numbers)
+    left = _logits(run(module, images[1], replace=replace, values=False))
+    if relative_change(plain, left) >= OWN * relative_change(plain, _logits(traces[1])):
+        return False
+    return not in_any_order(module, images[0], traces[0], geometry, shared)
+
+
+def _fixed(trace: Trace, numbers: Collection[int]) -> dict[int, Replace]:
+    """Put what these operations gave in that forward, whatever the image is."""
+
+    def put(number: int) -> Replace:
+        node = trace.nodes[number] if number < len(trace.nodes) else None
+        value = node.outputs[0].value if node is not None and node.outputs else None
+
+        def replace(tensor: Tensor) -> Tensor:
+            # Another shape: the image decided what runs.
+            same = value is not None and value.shape == tensor.shape
+            return value if value is not None and same else torch.zeros_like(tensor)
+
+        return replace
+
+    return {number: put(number) for number in numbers}
 
 
 def _logits(trace: Trace) -> Tensor:

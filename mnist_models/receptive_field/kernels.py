@@ -17,6 +17,7 @@ from mnist_models.receptive_field.geometry import (
     Dim,
     Geometry,
     NotFollowedError,
+    contract,
     flat,
     normalise,
     plus,
@@ -50,9 +51,7 @@ def convolution(node: Node, find: Lookup) -> Geometry:
         reach = (kernel - 1) * dilation[index]
         pad = reach - padding[index] if transposed else padding[index]
         if transposed and stride[index] > 1:
-            reduced = resize(
-                reduced, 2 + index, size, reach / stride[index], -pad / stride[index]
-            )
+            reduced = resize(reduced, 2 + index, size, reach / stride[index], -pad / stride[index])
             continue
         reduced = window(
             reduced,
@@ -113,7 +112,8 @@ def reduction(node: Node, find: Lookup) -> Geometry:
 
 def line(node: Node, find: Lookup) -> Geometry:
     geometry = first(node, find)
-    return whole(geometry, named_dims(node, geometry, "dim"))
+    dims = named_dims(node, geometry, "dim")
+    return contract(geometry, dims) if "cum" in node.name else whole(geometry, dims)
 
 
 def batch_norm(node: Node, find: Lookup) -> Geometry:
@@ -201,4 +201,4 @@ def attention(node: Node, find: Lookup) -> Geometry:
     parts = [
         g for name in ("query", "key", "value") if (o := node.operand(name)) and (g := find(o))
     ]
-    return whole(unify(parts, node.outputs[0].shape), [2])
+    return contract(unify(parts, node.outputs[0].shape), [2])

@@ -166,6 +166,14 @@ def permute(node: Node, find: Lookup) -> Geometry:
     return replace(geometry, dims=tuple(geometry.dims[dim] for dim in order))
 
 
+def repeat(node: Node, find: Lookup) -> Geometry:
+    geometry = first(node, find)
+    counts = [int(count) for count in node.arguments["repeats"]]
+    inner = ((),) * (len(counts) - len(geometry.dims)) + geometry.dims
+    dims = [normalise([(n, ZERO), *dim]) for n, dim in zip(counts, inner, strict=True)]
+    return replace(geometry, dims=tuple(dims))
+
+
 def expand(node: Node, find: Lookup) -> Geometry:
     geometry = first(node, find)
     return unify([geometry], node.outputs[0].shape)

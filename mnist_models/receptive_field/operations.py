@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from mnist_models.receptive_field.arguments import (
@@ -31,16 +31,22 @@ class _Table:
         self.places: dict[tuple[object, ...], Geometry] = {image.place: geometry}
         self._parts: dict[int, list[tuple[Operand, Geometry]]] = {}
         self._seen: dict[tuple[object, ...], Operand] = {image.place: image}
+        self._blind: set[tuple[object, ...]] = set()
 
     def find(self, operand: Operand) -> Geometry | None:
-        if Taint.IMAGE not in operand.taint:
+        if Taint.IMAGE not in operand.taint or operand.place in self._blind:
             return None
         self._seen[operand.place] = operand
         if operand.place not in self.places:
             self.places[operand.place] = self._assembled(operand)
         return self.places[operand.place]
 
+    def blind(self, operand: Operand) -> None:
+        """What it holds does not count as depending on the image."""
+        self._blind.add(operand.place)
+
     def made(self, operand: Operand, geometry: Geometry) -> None:
+        self._blind.discard(operand.place)
         self._seen[operand.place] = operand
         self.places[operand.place] = geometry
 
@@ -95,8 +101,11 @@ def _extended(part: Operand, geometry: Geometry, whole_: Operand) -> Geometry:
     return geometry
 
 
-def follow(trace: Trace) -> dict[int, Geometry]:
-    """The geometry of the first output of each operation that depends on the image."""
+def follow(trace: Trace, without: Collection[int] = ()) -> dict[int, Geometry]:
+    """The geometry of the first output of each operation that depends on the image.
+
+    What the operations `without` compute counts as not depending on it.
+    """
     image = trace.image
     if image is None:
         return {}
@@ -106,6 +115,10 @@ def follow(trace: Trace) -> dict[int, Geometry]:
     found: dict[int, Geometry] = {}
     for node in trace.nodes:
         if not any(Taint.IMAGE in operand.taint for operand in node.inputs):
+            continue
+        if without and (node.number in without or not any(map(table.find, node.inputs))):
+            for operand in [] if node.writes else node.outputs:
+                table.blind(operand)
             continue
         geometries = _outputs(node, table.find)
         for operand, geometry in zip(node.outputs, geometries, strict=True):

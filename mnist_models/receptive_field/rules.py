@@ -49,6 +49,7 @@ RULES: dict[str, Rule] = {
     **_group("view _unsafe_view unsqueeze squeeze _reshape_alias reshape", movements.viewed),
     **_group("permute transpose t", movements.permute),
     **_group("expand", movements.expand),
+    **_group("repeat", movements.repeat),
     **_group("slice", movements.cut_slice),
     **_group("select", movements.select),
     **_group("unfold", movements.unfold),
@@ -56,6 +57,7 @@ RULES: dict[str, Rule] = {
     **_group("clone detach alias _to_copy lift_fresh contiguous relu relu_", pointwise),
     **_group("native_dropout masked_fill masked_fill_ fill_ zero_ fill zero", pointwise),
     **_group("prelu _prelu_kernel", pointwise),
+    **_group("fake_quantize_per_tensor_affine_cachemask", pointwise),
     # Elementwise, though not every version of torch says so.
     **_group("hardswish hardsigmoid hardtanh elu celu selu gelu silu mish leaky_relu", pointwise),
     **_group("softplus softshrink hardshrink threshold rrelu_with_noise clamp", pointwise),
