@@ -1,6 +1,7 @@
 """Augmentation of a whole batch at once, every image with parameters of its own.
 
-Each transform equals torchvision's on 8-bit PIL images at the same parameters, pixel by pixel:
+Each transform equals torchvision's on 8-bit PIL images at the same parameters, pixel by pixel
+(the bilinear affine, torchvision's on tensors within one grey level):
 the published systems augment that way, and each of their steps rounds to whole grey levels.
 For each there is a function that draws the parameters from torch's global generator of the
 device and one that applies them. Nothing here waits for the device.

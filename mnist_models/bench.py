@@ -38,6 +38,10 @@ INCLUDES = (
 )
 
 
+class BenchError(ValueError):
+    """A comparison that would not be fair."""
+
+
 @dataclass(frozen=True)
 class Timing:
     """Seconds per epoch of one contender: one number a round, scaled from the timed steps."""
@@ -185,11 +189,21 @@ def bench(
 
     Args:
         data: MNIST, on the device to time.
-        rounds: turns that each contender takes.
+        rounds: turns that each contender takes; all of them lie within one epoch, so that no
+            DataLoader is started anew.
         steps: timed training steps of a turn, of 64 images each.
         listener: told after every turn.
+
+    Raises:
+        BenchError: the turns do not fit into one epoch.
     """
     experiment = find_experiment(EXPERIMENT)
+    per_epoch = -(-len(data.train) // experiment.recipe.batch_size)
+    if rounds * (steps + _WARM_UP) > per_epoch:
+        raise BenchError(
+            f"{rounds} rounds of {steps} steps and {_WARM_UP} to warm up do not fit into an epoch "
+            f"of {per_epoch} steps; choose fewer"
+        )
     device = data.train.images.device
     contenders = {
         "this loop": _loop_step(experiment, data),
@@ -198,7 +212,6 @@ def bench(
     }
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     names = list(contenders)
-    per_epoch = -(-len(data.train) // experiment.recipe.batch_size)
     for turn in range(rounds):
         first = turn % len(names)
         for name in names[first:] + names[:first]:

@@ -14,7 +14,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from mnist_models.record import Epoch, write_atomically
+from mnist_models.atomic import write_atomically
+from mnist_models.record import Epoch
 from mnist_models.schema import read
 
 FILE_NAME = "checkpoint.safetensors"

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -20,6 +18,7 @@ import safetensors.torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from mnist_models.atomic import write_atomically
 from mnist_models.schema import SchemaError, read
 
 VERSION = 1
@@ -295,21 +294,6 @@ def refuse_existing(folder: Path) -> None:
     """Raise RecordExistsError where a record, sound or not, stands in the folder."""
     if (folder / FILE_NAME).exists():
         raise RecordExistsError(f"{folder} holds another record; --force would replace it")
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that a reader sees the old content or the new, never half of it."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)  # mkstemp's 0600 would keep others from reading it
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 def folder_of(root: Path, data: str, split: str, experiment: str, seed: int) -> Path:

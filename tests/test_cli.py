@@ -172,6 +172,7 @@ def test_train_json_has_every_check_of_the_card(command: Command, run: Path) -> 
         (["check", "steps-1", "--time-limit", "0"], "expected a number above 0"),
         (["summary", "nowhere.py:Net"], "there is no file 'nowhere.py'"),
         (["bench", "--steps", "0"], "expected a whole number from 1"),
+        (["train", "--data-root", "~nouser/x"], "nouser"),
     ],
 )
 def test_bad_input_is_status_2(command: Command, arguments: list[str], message: str) -> None:
@@ -274,7 +275,13 @@ def test_bench(command: Command, mnist_root: Path) -> None:
     assert set(done.json["ratios"]) == {"notebook / this loop", "this loop / floor"}
 
 
-def test_a_reader_that_stops_early_is_no_error() -> None:
+def test_bench_refuses_what_would_not_be_fair(command: Command, mnist_root: Path) -> None:
+    done = command("bench", "--rounds", 9, "--steps", 100, "--data-root", mnist_root)
+    assert done.status == 2
+    assert "do not fit into an epoch of 938 steps" in done.err
+
+
+def test_a_reader_that_leaves_gets_no_traceback_and_no_success() -> None:
     with subprocess.Popen(
         [sys.executable, "-m", "mnist_models", "list"],
         stdout=subprocess.PIPE,
@@ -286,5 +293,5 @@ def test_a_reader_that_stops_early_is_no_error() -> None:
         assert process.stderr is not None
         process.stdout.close()
         errors = process.stderr.read()
-        assert process.wait(timeout=60) == 0
+        assert process.wait(timeout=60) == 141
     assert errors == b""

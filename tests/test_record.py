@@ -30,7 +30,6 @@ from mnist_models.record import (
     load_weights,
     save_record,
     weights_name,
-    write_atomically,
 )
 
 EPOCHS = 4
@@ -215,15 +214,6 @@ def test_a_record_that_would_be_refused_is_not_written(tmp_path: Path) -> None:
     with pytest.raises(RecordError, match="seed"):
         save_record(replace(record, seed=-1), files, tmp_path)
     assert list(tmp_path.iterdir()) == []
-
-
-def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
-    path = tmp_path / "file"
-    write_atomically(path, b"old")
-    with pytest.raises(TypeError):
-        write_atomically(path, "no bytes")  # type: ignore[arg-type] - that is the point
-    assert path.read_bytes() == b"old"
-    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_identity_ignores_only_how_it_came_about() -> None:

@@ -18,6 +18,7 @@ from types import FrameType
 from typing import NoReturn
 
 from mnist_models.assignment import AssignmentError
+from mnist_models.bench import BenchError
 from mnist_models.checkpoint import CheckpointError
 from mnist_models.cli import architecture, reporting, timing, training
 from mnist_models.data import DataError
@@ -29,6 +30,7 @@ from mnist_models.train import DivergedError
 
 _EXPECTED = (
     AssignmentError,
+    BenchError,
     CheckpointError,
     DataError,
     DivergedError,

@@ -6,8 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from mnist_models.atomic import write_atomically
 from mnist_models.cli.options import Commands, declare, show_json
-from mnist_models.record import write_atomically
 from mnist_models.report import ReportError, blocks, published, render, stale_line
 
 

@@ -21,7 +21,7 @@ def add_bench(commands: Commands) -> None:
         run_bench,
         "Time the training loop against the notebook pipeline of steps-6 and against the bare "
         "compute floor. All take turns within one run, so that the ratios hold on a busy machine.",
-        "bench --rounds 9",
+        "bench --rounds 7",
     )
     command.add_argument(
         "--rounds", type=whole(1), default=5, metavar="N", help="turns of each (default: 5)"

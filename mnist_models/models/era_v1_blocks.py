@@ -12,6 +12,7 @@ from mnist_models.models.registry import Claim, Experiment, register
 from mnist_models.recipe import CropResize, Recipe, Rotation, Step
 
 _SOURCE = "ERA V1 session 7, three blocks (document 000)"
+_ONE_RUN = "It is the best epoch of one run."
 _TRAINING_SET = (
     "Its accuracy was measured on the training images (its logs read 59681/60000): its true "
     "test accuracy was never measured."
@@ -94,6 +95,7 @@ register(
             measured_on="training",
             problems=(
                 _TRAINING_SET,
+                _ONE_RUN,
                 "It says that it uses no activation function; it uses ReLU.",
                 _TOO_LONG,
             ),
@@ -118,6 +120,7 @@ register(
             measured_on="training",
             problems=(
                 _TRAINING_SET,
+                _ONE_RUN,
                 "It gives a receptive field of 28 before its pooling; it is 22.",
                 _TOO_LONG,
             ),
@@ -142,6 +145,7 @@ register(
             measured_on="training",
             problems=(
                 _TRAINING_SET,
+                _ONE_RUN,
                 "It gives a receptive field of 28 before its pooling; it is 22.",
                 "Its summary ends in a second, unrelated total of 593,200 parameters.",
             ),

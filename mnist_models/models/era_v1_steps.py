@@ -116,7 +116,7 @@ _STEPS = (
         _PLAIN,
         _claim(99.28, 14, "99.19"),
         "BatchNorm after every ReLU, to converge faster.",
-        "224 parameters buy the largest single gain of the ladder.",
+        "224 more parameters: the document reports the largest single gain of its ladder.",
     ),
     (
         "steps-4",

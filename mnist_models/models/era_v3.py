@@ -54,6 +54,7 @@ register(
             99.49,
             epoch=20,
             problems=(
+                "It is one run, whose best epoch on the test set happens to be its last.",
                 "It ran 20 epochs against its own limit of fewer than 20.",
                 "Its five badges are one and the same workflow badge: they cannot differ.",
                 "Its accuracy was scraped from printed text.",

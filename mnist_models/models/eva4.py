@@ -99,7 +99,8 @@ _ITERATIONS = (
             ),
         ),
         "The same network, steadier: a larger learning rate that falls a hundredfold.",
-        "After the tenth epoch nothing moves any more; what it reached by then it keeps.",
+        "A hundredfold fall after the tenth epoch steadies it; the document still saw it shift "
+        "between 99.39 and 99.42.",
     ),
     (
         "eva4-3",
@@ -129,8 +130,8 @@ _ITERATIONS = (
             ),
         ),
         "Fewer parameters by squeezing and expanding with 1x1 kernels.",
-        "8,546 parameters do what 9,770 did. Without an effective Dropout it is BatchNorm and "
-        "augmentation alone that regularise it.",
+        "Fewer parameters than before, for what the document reports as the same accuracy. "
+        "Without an effective Dropout it is BatchNorm and augmentation alone that regularise it.",
     ),
 )
 
