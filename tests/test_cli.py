@@ -124,8 +124,9 @@ def test_train_shows_epochs_checks_and_the_record(digits_runs: Path) -> None:
     assert "FAIL: test-set" in out
     assert f"record: {digits_runs / FOLDER / FILE_NAME}" in out
     assert "steps-3 seed 0: 100%" in err  # the progress bar
-    assert err.count("warning:") == 2  # that digits stand in: at the start and at the end
-    assert err.rstrip().splitlines()[-1].startswith("warning:")
+    assert err.count("WARNING: these images are scikit-learn's digits") == 2
+    assert err.startswith("!!!!")  # that digits stand in is said first and last
+    assert err.rstrip().endswith("!!!!")
     record = load_record(digits_runs / FOLDER)
     assert (record.data.name, record.seed, len(record.epochs)) == ("digits", 0, 2)
 

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from mnist_models import isolation
 from mnist_models.assignment import ASSIGNMENTS, CARD, Assignment, Limit
-from mnist_models.checks.result import CheckResult
+from mnist_models.checks.result import CheckResult, overall
 from mnist_models.isolated import _assignment, _package_code, _refuse_patches
 from mnist_models.isolation import Outcome, _answer, check_target, sanitise
 from mnist_models.stranger import NotLoadedError
@@ -299,7 +299,7 @@ def test_an_assignment_survives_the_way_to_the_child(assignment: Assignment) -> 
 )
 def test_verdict(verdicts: list[bool | None], passed: bool | None, status: int) -> None:
     checks = [CheckResult("x", verdict, 1, None, "", "", "") for verdict in verdicts]
-    outcome = Outcome("t", "a", isolation._verdict(checks), checks, {}, "", "")
+    outcome = Outcome("t", "a", overall(checks), checks, {}, "", "")
     assert outcome.passed is passed
     assert outcome.exit_status == status
 
@@ -347,10 +347,18 @@ GOOD = '{"token": "t", "checks": [], "measurements": {}}\n'
         ('{"token": "t", "checks": [{"name": "x"}], "measurements": {}}\n', "incomplete"),
     ],
 )
-def test_what_is_no_answer(results: str, cause: str) -> None:
-    assert _answer(Ending(results=GOOD.encode()), "t", 1, 1) == ([], {})
-    with pytest.raises(ValueError, match=cause):
-        _answer(Ending(results=results.encode()), "t", 1, 1)
+def test_what_is_no_answer(monkeypatch: pytest.MonkeyPatch, results: str, cause: str) -> None:
+    """Pipes that a child left so; the token is known for once."""
+    monkeypatch.setattr("secrets.token_hex", lambda size: "t")
+
+    def left(text: str) -> Outcome:
+        monkeypatch.setattr(isolation, "supervise", lambda *_: Ending(results=text.encode()))
+        return check_target("steps-1", CARD)
+
+    assert left(GOOD).cause == ""
+    outcome = left(results)
+    assert cause in outcome.cause
+    assert (outcome.passed, outcome.checks, outcome.exit_status) == (None, [], 2)
 
 
 @given(st.binary(max_size=200))
