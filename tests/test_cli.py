@@ -52,10 +52,9 @@ def command(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) 
             status = main([str(argument) for argument in arguments])
         except SystemExit as error:  # argparse's own errors
             status = int(error.code or 0)
-        finally:
-            signal.signal(signal.SIGTERM, before)
         captured = capfd.readouterr()
         assert "Traceback" not in captured.err
+        assert signal.getsignal(signal.SIGTERM) == before
         return Done(status, captured.out, captured.err)
 
     return run
