@@ -72,6 +72,7 @@ class Limit:
         return cls(relation, int(value))
 
     def holds(self, measured: float) -> bool:
+        """Whether a measured number keeps the bound."""
         return _RELATIONS[self.relation](measured, self.value)
 
     def __str__(self) -> str:

@@ -51,6 +51,7 @@ class Timing:
 
     @property
     def median(self) -> float:
+        """Over the rounds, seconds per epoch."""
         return statistics.median(self.rounds)
 
 
@@ -65,6 +66,7 @@ class Ratio:
 
     @property
     def median(self) -> float:
+        """Over the rounds."""
         return statistics.median(self.rounds)
 
 

@@ -22,6 +22,7 @@ class Dropout(nn.Dropout):
     """
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - the parameter's name in torch
+        """Drop and scale in training, pass on in evaluation: ``(...) -> (...)``."""
         if not self.training or self.p == 0:
             return input
         dropped = round(self.p * _LEVELS)
@@ -52,6 +53,7 @@ class GlobalAveragePool(nn.Module):
     """The mean over the whole map: ``(B, C, H, W) -> (B, C)``."""
 
     def forward(self, maps: Tensor) -> Tensor:
+        """Average each map: ``(B, C, H, W) -> (B, C)``."""
         return maps.mean((2, 3))
 
 

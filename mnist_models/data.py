@@ -62,6 +62,7 @@ class Split:
         return len(self.labels)
 
     def to(self, device: torch.device | str) -> Split:
+        """The same split on a device."""
         return Split(self.images.to(device), self.labels.to(device))
 
 
@@ -85,6 +86,7 @@ class Dataset:
     md5: dict[str, str]
 
     def to(self, device: torch.device | str) -> Dataset:
+        """The same data set on a device."""
         train, held_out = self.train.to(device), self.held_out.to(device)
         return Dataset(self.name, self.split, train, held_out, self.md5)
 

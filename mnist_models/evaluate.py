@@ -42,6 +42,7 @@ class Rescored:
 
     @property
     def agrees(self) -> bool:
+        """Whether the two counts differ by no more than rounding can explain."""
         return abs(self.stored - self.rescored) <= TOLERANCE
 
 
@@ -63,6 +64,7 @@ class Verdict:
 
     @property
     def passed(self) -> bool:
+        """Whether nothing is wrong."""
         return not self.problems
 
     @property

@@ -230,6 +230,7 @@ def _result_problems(record: Record) -> Iterator[str]:
 
 
 def weights_name(epoch: int) -> str:
+    """The file name of the weights of an epoch, counted from 1."""
     return f"epoch-{epoch:02}.safetensors"
 
 

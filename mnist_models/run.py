@@ -64,6 +64,7 @@ class Run:
 
     @property
     def learning_rate(self) -> float:
+        """The learning rate that the next step will use."""
         return float(self.optimizer.param_groups[0]["lr"])
 
 

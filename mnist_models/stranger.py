@@ -218,6 +218,7 @@ def _written_in(file: Path, folder: Path) -> bool:
 
 
 def describe(error: BaseException) -> str:
+    """An error in words: its type and message, whatever its own code does."""
     try:
         return f"{type(error).__name__}: {error}"
     except BaseException:  # the stranger's __str__

@@ -85,6 +85,7 @@ class _Family:
         self.leader = psutil.Process(self.process.pid)
 
     def ended(self) -> bool:
+        """Whether the process has ended."""
         # Not `process.poll()`, which frees the number by which the group is killed afterwards
         return bool(self.leader.status() == psutil.STATUS_ZOMBIE)
 

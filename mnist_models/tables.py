@@ -67,4 +67,5 @@ def verdict(checks: Sequence[CheckResult], title: str) -> str:
 
 
 def percent(correct: float, total: int) -> str:
+    """A share as text, with two decimals: ``99.55 %``."""
     return f"{100 * correct / total:.2f} %"

@@ -88,6 +88,7 @@ class Node:
 
     @property
     def parents(self) -> frozenset[int]:
+        """The operations whose results this one reads."""
         return frozenset().union(*(operand.writers for operand in self.inputs))
 
     def operand(self, *names: str) -> Operand | None:

@@ -61,13 +61,16 @@ class Tracer(TorchDispatchMode):
         self.trace.image = self._operand(image)
 
     def enter_module(self, module: nn.Module, _args: object) -> None:
+        """A module begins: operations are its own from here on."""
         self._modules.append(module)
 
     def leave_module(self, module: nn.Module, _args: object, _output: object) -> None:
+        """A module ends."""
         if self._modules and self._modules[-1] is module:
             self._modules.pop()
 
     def finish(self, output: Any) -> Trace:
+        """The trace of a forward pass that returned `output`."""
         self.trace.output = output
         if isinstance(output, Tensor):
             self._values = True
@@ -75,6 +78,7 @@ class Tracer(TorchDispatchMode):
         return self.trace
 
     def taint(self, tensor: Tensor) -> Taint:
+        """What a tensor depends on."""
         index = self._index.get(address(tensor))
         return Taint.NONE if index is None else self.trace.storages[index].taint
 

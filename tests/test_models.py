@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,7 +11,11 @@ import torch.nn.functional as F
 
 from mnist_models.assignment import CARD
 from mnist_models.checks import check_module, measure
+from mnist_models.checks.record import check_record
 from mnist_models.models import EXPERIMENTS, UnknownExperimentError, find_experiment, register
+from mnist_models.record import find_records, load_record
+
+REPOSITORY = Path(__file__).resolve().parent.parent
 
 # name: parameters, receptive field before the pooling and at the output (from the documents),
 # and the checks on the module that fail: on its own assignment, on this project's card.
@@ -109,3 +114,21 @@ def test_a_name_is_registered_once() -> None:
 def test_unknown_names_are_refused() -> None:
     with pytest.raises(UnknownExperimentError, match="no experiment 'era-v4'; there are frontier"):
         find_experiment("era-v4")
+
+
+# What the published records keep of their own assignment: epochs, accuracy, consistency.
+RECORDED = {
+    "frontier-8k": {"epochs": True, "accuracy": True, "consistency": True, "test-set": True},
+    "steps-6": {"epochs": True, "accuracy": False, "consistency": False, "test-set": True},
+    "attempt-3": {"epochs": True, "accuracy": True, "consistency": False, "test-set": True},
+}
+
+
+@pytest.mark.parametrize(
+    "folder", find_records(REPOSITORY / "records"), ids=lambda f: f"{f.parent.name}-{f.name}"
+)
+def test_recorded_verdicts(folder: Path) -> None:
+    record = load_record(folder)
+    for assignment in (EXPERIMENTS[record.experiment].assignment, CARD):
+        found = {check.name: check.passed for check in check_record(record, assignment)}
+        assert found == RECORDED[record.experiment]

@@ -44,6 +44,7 @@ class Site:
 
     @property
     def share(self) -> float:
+        """The share of elements dropped."""
         if self.exact is not None:
             return self.exact
         return self.dropped / max(1, self.drawn)
@@ -60,6 +61,7 @@ class Site:
 
     @property
     def enough(self) -> bool:
+        """Whether the share dropped reaches the smallest that counts as Dropout."""
         if self.exact is not None:
             return round(self.exact, 6) >= _SMALLEST
         sigma = (_SMALLEST * (1 - _SMALLEST) / max(1, self.drawn)) ** 0.5

@@ -62,6 +62,7 @@ class Elements:
 
     @property
     def keys(self) -> set[object]:
+        """The tensors counted so far."""
         return set(self._masks)
 
 

@@ -86,6 +86,7 @@ class Forwards:
 
 
 def logits(trace: Trace) -> Tensor:
+    """The logits of a forward pass; TypeError where it returned something else."""
     if trace.logits is None or trace.logits.value is None:
         kind = type(trace.output).__name__
         raise TypeError(f"the forward pass returned a {kind}; expected a tensor of logits")

@@ -56,6 +56,7 @@ def _result(passed: bool, count: int, wanted: str, cause: str) -> CheckResult:
 
 
 def is_batch_norm(node: Node) -> bool:
+    """Whether an operation is one of torch's batch normalisations."""
     return "batch_norm" in node.name and "backward" not in node.name
 
 

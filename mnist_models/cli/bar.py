@@ -59,5 +59,6 @@ class Bar:
             )
 
     def close(self) -> None:
+        """Leave the bar as it stands."""
         if self.bar is not None:
             self.bar.close()

@@ -71,6 +71,7 @@ def load_data(
 
 
 def show_json(value: Any) -> None:
+    """Print a value as JSON; NaN is refused."""
     print(json.dumps(value, indent=1, allow_nan=False))
 
 

@@ -63,6 +63,7 @@ class Trimmed(nn.Module):
         self.dropout = nn.Dropout(0.1)
 
     def forward(self, images: Tensor) -> Tensor:
+        """``(B, 1, 28, 28) -> (B, 10)``."""
         logits: Tensor = self.layers(images)
         return logits
 

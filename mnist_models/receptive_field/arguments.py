@@ -27,11 +27,13 @@ def first(node: Node, find: Lookup, *names: str) -> Geometry:
 
 
 def pointwise(node: Node, find: Lookup) -> Geometry:
+    """Elementwise operations: what any of the operands sees."""
     known = [g for g in map(find, node.inputs) if g is not None]
     return unify(known, node.outputs[0].shape)
 
 
 def integers(node: Node, name: str, count: int) -> list[int]:
+    """An argument as `count` whole numbers; one stands for all of them."""
     value = node.arguments.get(name)
     values = [value] if isinstance(value, int) else list(value or [])
     return values * count if len(values) == 1 else values

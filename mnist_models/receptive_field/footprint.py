@@ -45,6 +45,7 @@ def expected(geometry: Geometry, side: int, position: tuple[int, ...] | None) ->
 
 
 def agree(target: Box, seen: Box | None, slack: float) -> bool:
+    """Whether the box that was seen is the expected one, within `slack` pixels a side."""
     return seen is not None and all(abs(a - b) <= slack for a, b in zip(target, seen, strict=True))
 
 

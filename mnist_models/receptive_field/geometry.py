@@ -83,14 +83,17 @@ def normalise(dim: Iterable[Factor]) -> Dim:
 
 
 def times(step: Vector, factor: float) -> Vector:
+    """The vector, scaled."""
     return (step[0] * factor, step[1] * factor, step[2] * factor)
 
 
 def plus(a: Vector, b: Vector) -> Vector:
+    """The sum of two vectors."""
     return (a[0] + b[0], a[1] + b[1], a[2] + b[2])
 
 
 def length(dim: Dim) -> int:
+    """The number of elements along a dimension."""
     return math.prod(size for size, _ in dim)
 
 

@@ -32,6 +32,7 @@ from mnist_models.trace import Node
 
 
 def convolution(node: Node, find: Lookup) -> Geometry:
+    """Convolutions, transposed ones too: kernel, stride, padding, dilation, groups."""
     geometry = first(node, find, "input")
     weight, transposed = node.operand("weight"), node.arguments.get("transposed")
     if weight is None or len(geometry.dims) != len(weight.shape):
@@ -66,6 +67,7 @@ def convolution(node: Node, find: Lookup) -> Geometry:
 
 
 def pool(node: Node, find: Lookup) -> Geometry:
+    """Max and average pools with a kernel."""
     geometry = first(node, find)
     kernel = integers(node, "kernel_size", 1)
     count = max(len(kernel), 3 if "3d" in node.name else 2 if "2d" in node.name else 1)
@@ -89,6 +91,7 @@ def pool(node: Node, find: Lookup) -> Geometry:
 
 
 def adaptive_pool(node: Node, find: Lookup) -> Geometry:
+    """Pools whose output size is given."""
     geometry = first(node, find)
     shape, before = node.outputs[0].shape, (node.operand("self", "input") or node.outputs[0]).shape
     count = len(integers(node, "output_size", 1))
@@ -105,18 +108,21 @@ def adaptive_pool(node: Node, find: Lookup) -> Geometry:
 
 
 def reduction(node: Node, find: Lookup) -> Geometry:
+    """Sums, means and extrema over dimensions."""
     geometry = first(node, find)
     keep = bool(node.arguments.get("keepdim"))
     return reduce(geometry, named_dims(node, geometry, "dim"), keep)
 
 
 def line(node: Node, find: Lookup) -> Geometry:
+    """Softmax and the like: each element sees its whole line."""
     geometry = first(node, find)
     dims = named_dims(node, geometry, "dim")
     return contract(geometry, dims) if "cum" in node.name else whole(geometry, dims)
 
 
 def batch_norm(node: Node, find: Lookup) -> Geometry:
+    """Elementwise with running statistics; with those of the batch, the whole map."""
     geometry = first(node, find)
     if batch_statistics(node):
         return whole(geometry, [dim for dim in range(len(geometry.dims)) if dim != 1])
@@ -124,6 +130,7 @@ def batch_norm(node: Node, find: Lookup) -> Geometry:
 
 
 def layer_norm(node: Node, find: Lookup) -> Geometry:
+    """Each element sees all that it is normalised with."""
     geometry = first(node, find)
     rank = len(geometry.dims)
     count = len(node.arguments.get("normalized_shape") or [])
@@ -132,6 +139,7 @@ def layer_norm(node: Node, find: Lookup) -> Geometry:
 
 
 def product(node: Node, find: Lookup) -> Geometry:
+    """Matrix products: what both operands see along the summed dimension."""
     left = node.operand("mat1", "batch1", "self") if "add" not in node.name else None
     left = left or node.operand("mat1", "batch1", "mat")
     right = node.operand("mat2", "batch2", "vec", "tensor")
@@ -155,12 +163,14 @@ def product(node: Node, find: Lookup) -> Geometry:
 
 
 def glu(node: Node, find: Lookup) -> Geometry:
+    """Gated linear units: two halves of a dimension, joined."""
     geometry = first(node, find)
     dim = int(node.arguments["dim"]) % len(geometry.dims)
     return channels_only(geometry, dim, node)
 
 
 def channel_shuffle(node: Node, find: Lookup) -> Geometry:
+    """Channels change places; positions do not."""
     return channels_only(first(node, find), 1, node)
 
 
@@ -174,6 +184,7 @@ def channels_only(geometry: Geometry, dim: int, node: Node) -> Geometry:
 
 
 def im2col(node: Node, find: Lookup) -> Geometry:
+    """Patches unfolded into columns."""
     geometry = first(node, find)
     kernel, stride, padding, dilation = (
         integers(node, name, 2) for name in ("kernel_size", "stride", "padding", "dilation")

@@ -27,6 +27,7 @@ from mnist_models.trace import Node
 
 
 def join(node: Node, find: Lookup) -> Geometry:
+    """Concatenation and stacking."""
     operands = [operand for operand in node.arguments["tensors"] if operand.shape != (0,)]
     shape, stacked = node.outputs[0].shape, node.name == "stack"
     dim = int(node.arguments.get("dim") or 0) % len(shape)
@@ -53,6 +54,7 @@ def join(node: Node, find: Lookup) -> Geometry:
 
 
 def pick(node: Node, find: Lookup) -> Geometry:
+    """Elements picked by index."""
     geometry = first(node, find)
     shape = node.outputs[0].shape
     if node.name == "index_select":
@@ -69,6 +71,7 @@ def pick(node: Node, find: Lookup) -> Geometry:
 
 
 def padded(node: Node, find: Lookup) -> Geometry:
+    """Padding shifts where the map starts."""
     geometry = first(node, find)
     amounts, shape = list(node.arguments.get("pad") or node.arguments["padding"]), node.outputs[0]
     for index in range(len(amounts) // 2):
@@ -78,6 +81,7 @@ def padded(node: Node, find: Lookup) -> Geometry:
 
 
 def roll(node: Node, find: Lookup) -> Geometry:
+    """Elements moved round, past the border."""
     geometry = first(node, find)
     for shift, named in zip(node.arguments["shifts"], node.arguments["dims"], strict=True):
         dim = named % len(geometry.dims)
@@ -86,6 +90,7 @@ def roll(node: Node, find: Lookup) -> Geometry:
 
 
 def flip(node: Node, find: Lookup) -> Geometry:
+    """A dimension read backwards."""
     geometry = first(node, find)
     dims, offset = list(geometry.dims), geometry.offset
     for dim in named_dims(node, geometry, "dims"):
@@ -96,6 +101,7 @@ def flip(node: Node, find: Lookup) -> Geometry:
 
 
 def pixel_unshuffle(node: Node, find: Lookup) -> Geometry:
+    """Space to depth."""
     geometry = first(node, find)
     factor = int(node.arguments["downscale_factor"])
     batch, channels, height, width = node.outputs[0].shape
@@ -107,6 +113,7 @@ def pixel_unshuffle(node: Node, find: Lookup) -> Geometry:
 
 
 def pixel_shuffle(node: Node, find: Lookup) -> Geometry:
+    """Depth to space."""
     geometry = first(node, find)
     factor = int(node.arguments["upscale_factor"])
     batch, channels, height, width = node.outputs[0].shape
@@ -118,6 +125,7 @@ def pixel_shuffle(node: Node, find: Lookup) -> Geometry:
 
 
 def upsample(node: Node, find: Lookup) -> Geometry:
+    """Nearest-pixel enlargement."""
     geometry = first(node, find)
     before, shape = geometry.dims, node.outputs[0].shape
     dims = list(before)
@@ -147,12 +155,14 @@ def interpolate(node: Node, find: Lookup) -> Geometry:
 
 
 def viewed(node: Node, find: Lookup) -> Geometry:
+    """The same elements under another shape."""
     if node.name == "view" and "dtype" in node.arguments:
         raise NotFollowedError("view as another type")
     return reshape(first(node, find), node.outputs[0].shape)
 
 
 def permute(node: Node, find: Lookup) -> Geometry:
+    """Dimensions in another order."""
     geometry = first(node, find)
     rank = len(geometry.dims)
     order = list(range(rank))
@@ -167,6 +177,7 @@ def permute(node: Node, find: Lookup) -> Geometry:
 
 
 def repeat(node: Node, find: Lookup) -> Geometry:
+    """Copies side by side."""
     geometry = first(node, find)
     counts = [int(count) for count in node.arguments["repeats"]]
     inner = ((),) * (len(counts) - len(geometry.dims)) + geometry.dims
@@ -175,11 +186,13 @@ def repeat(node: Node, find: Lookup) -> Geometry:
 
 
 def expand(node: Node, find: Lookup) -> Geometry:
+    """One element seen many times."""
     geometry = first(node, find)
     return unify([geometry], node.outputs[0].shape)
 
 
 def cut_slice(node: Node, find: Lookup) -> Geometry:
+    """A part of a dimension."""
     geometry = first(node, find)
     dim = int(node.arguments["dim"]) % len(geometry.dims)
     size = length(geometry.dims[dim])
@@ -201,6 +214,7 @@ def _cut(geometry: Geometry, dim: int, start: int, count: int, stride: int = 1) 
 
 
 def select(node: Node, find: Lookup) -> Geometry:
+    """One position of a dimension, which goes away."""
     geometry = first(node, find)
     dim = int(node.arguments["dim"]) % len(geometry.dims)
     size = length(geometry.dims[dim])
@@ -209,6 +223,7 @@ def select(node: Node, find: Lookup) -> Geometry:
 
 
 def unfold(node: Node, find: Lookup) -> Geometry:
+    """Sliding windows as a new dimension."""
     geometry = first(node, find)
     dim = int(node.arguments["dimension"]) % len(geometry.dims)
     size, stride = int(node.arguments["size"]), int(node.arguments["step"])
@@ -222,6 +237,7 @@ def unfold(node: Node, find: Lookup) -> Geometry:
 
 
 def split(node: Node, find: Lookup) -> list[Geometry]:
+    """Parts of a dimension, one geometry each."""
     geometry = first(node, find)
     dim = int(node.arguments.get("dim") or 0) % len(geometry.dims)
     found: list[Geometry] = []

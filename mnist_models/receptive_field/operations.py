@@ -34,6 +34,7 @@ class _Table:
         self._blind: set[tuple[object, ...]] = set()
 
     def find(self, operand: Operand) -> Geometry | None:
+        """What is known of an operand; None if it does not depend on the image."""
         if Taint.IMAGE not in operand.taint or operand.place in self._blind:
             return None
         self._seen[operand.place] = operand
@@ -46,6 +47,7 @@ class _Table:
         self._blind.add(operand.place)
 
     def made(self, operand: Operand, geometry: Geometry) -> None:
+        """Note what an operation gave."""
         self._blind.discard(operand.place)
         self._seen[operand.place] = operand
         self.places[operand.place] = geometry
