@@ -40,8 +40,10 @@ def find_shared(trace: Trace, geometry: dict[int, Geometry], maps: Collection[in
             alike = {number for number in sources if not _spatial(geometry, number)}
             found |= alike
             joined |= sources - alike if alike else set()
+        source = _viewed(node, made) if node.view else node
         for operand in node.outputs:
-            made[operand.place] = node
+            if source is not None:
+                made[operand.place] = source
     return Shared(frozenset(found), frozenset(joined))
 
 
@@ -96,9 +98,9 @@ def _spatial(geometry: dict[int, Geometry], number: int) -> bool:
 
 def _computed(operand: Operand, made: dict[tuple[object, ...], Node]) -> Node | None:
     """The operation behind any views; None if it does not depend on the image."""
-    while Taint.IMAGE in operand.taint and operand.place in made:
-        node = made[operand.place]
-        if not node.view:
-            return node
-        operand = next(each for each in node.inputs if Taint.IMAGE in each.taint)
-    return None
+    return made.get(operand.place) if Taint.IMAGE in operand.taint else None
+
+
+def _viewed(node: Node, made: dict[tuple[object, ...], Node]) -> Node | None:
+    """What computed the values that a view shows. A view may lead back to where it began."""
+    return next(filter(None, (_computed(each, made) for each in node.inputs)), None)
