@@ -108,7 +108,7 @@ def sgd(rate: float, momentum: float, batch: int, epochs: int, *more: object) ->
         batch_size=batch,
         epochs=epochs,
         schedule=schedule,  # type: ignore[arg-type] - from a tuple of mixed types
-        augmentation=augmentation,  # type: ignore[arg-type]
+        augmentation=augmentation,  # type: ignore[arg-type] - likewise
     )
 
 
