@@ -60,15 +60,15 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
         "seconds": checkpoint.seconds,
         "environments": checkpoint.environments,
         "options": checkpoint.options,
-        "sha256": _digest(tensors),
     }
+    table["sha256"] = _digest(table, tensors)
     content = safetensors.torch.save(tensors, metadata={"run": json.dumps(table)})
     write_atomically(folder / FILE_NAME, content)
 
 
-def _digest(tensors: Mapping[str, Tensor]) -> str:
-    """The sha256 over names, types, shapes and values, in the order of names."""
-    digest = hashlib.sha256()
+def _digest(table: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
+    """The sha256 over the table, and names, types, shapes and values in the order of names."""
+    digest = hashlib.sha256(json.dumps(table, sort_keys=True).encode())
     for name in sorted(tensors):
         value = tensors[name]
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
@@ -104,7 +104,7 @@ def _read(path: Path) -> Checkpoint:
     with safe_open(path, framework="pt") as file:
         table = json.loads((file.metadata() or {})["run"])
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
-    if table["sha256"] != _digest(tensors):
+    if table.pop("sha256") != _digest(table, tensors):
         raise ValueError("its content is not what was written")
     kept = {name: value for name, value in tensors.items() if name.startswith(_KEPT)}
     return Checkpoint(

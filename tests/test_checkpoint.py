@@ -61,15 +61,25 @@ def test_a_truncated_one_is(tmp_path: Path, length: int) -> None:
 def test_an_altered_one_is_refused(tmp_path: Path) -> None:
     save_checkpoint(tmp_path, make())
     path = tmp_path / FILE_NAME
-    content = bytearray(path.read_bytes())
+    sound = path.read_bytes()
+    content = bytearray(sound)
     content[-1] ^= 1  # in the values of a tensor
     path.write_bytes(content)
     with pytest.raises(CheckpointError, match="not what was written"):
         load_checkpoint(tmp_path, IDENTITY)
-    for change in ({"options": None}, {"identity": []}, {"epochs": [{}]}, {"sha256": ""}):
+    changes: list[dict[str, object]] = [
+        {"options": None},
+        {"options": {}},
+        {"identity": []},
+        {"epochs": [{}]},
+        {"seconds": [0.5]},
+        {"sha256": ""},
+    ]
+    for change in changes:
+        path.write_bytes(sound)
         with safe_open(path, framework="pt") as file:
             table = json.loads(file.metadata()["run"]) | change
-        tensors = safetensors.torch.load(bytes(content))
+        tensors = safetensors.torch.load(sound)
         safetensors.torch.save_file(tensors, path, metadata={"run": json.dumps(table)})
         with pytest.raises(CheckpointError, match="is damaged"):
             load_checkpoint(tmp_path, IDENTITY)

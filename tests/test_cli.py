@@ -196,6 +196,19 @@ def test_evaluate(command: Command, run: Path) -> None:
     assert "score as recorded" in command("evaluate", run / FOLDER / FILE_NAME).out
 
 
+def test_val_scores_the_slice_and_evaluate_scores_it_again(
+    command: Command, tmp_path: Path
+) -> None:
+    options = ["--dataset", "digits", "--val", "--epochs", 1, "--out", tmp_path]
+    done = command("train", "steps-3", *options, "--json")
+    assert done.status == 0
+    assert done.json["split"] == "validation"
+    folder = tmp_path / "digits-validation" / "steps-3" / "seed-0"
+    record = load_record(folder)
+    assert record.data.train_images + record.data.held_out_images == 1_437  # no test image
+    assert command("evaluate", folder).status == 0
+
+
 def test_evaluate_refuses_what_it_cannot_believe(command: Command, run: Path) -> None:
     first, last = (run / FOLDER / f"epoch-0{epoch}.safetensors" for epoch in (1, 2))
     shutil.copy(first, last)
