@@ -34,6 +34,8 @@ PUBLISHED: dict[str, tuple[int, int, int, set[str], set[str]]] = {
     "eva4-2": (9_770, 22, 32, set(), {"parameters"}),
     "eva4-3": (9_770, 22, 32, set(), {"parameters"}),
     "eva4-final": (8_546, 22, 28, set(), {"parameters", "dropout"}),
+    "steps-6-constant": (7_624, 14, 28, set(), {"receptive-field"}),
+    "eva4-final-dropout": (8_546, 22, 28, set(), {"parameters"}),
     "attempt-3": (6_842, 22, 28, set(), set()),
 }
 OWN = [name for name, experiment in EXPERIMENTS.items() if experiment.source is None]
@@ -48,6 +50,7 @@ def test_registry_holds_the_fifteen_and_our_own() -> None:
 def test_published_counts_fields_and_verdicts(name: str) -> None:
     parameters, before, output, own, card = PUBLISHED[name]
     experiment = EXPERIMENTS[name]
+    assert (experiment.breaks, experiment.breaks_card) == (own, card)  # what `check --all` expects
     checks, found = check_module(experiment.build(), experiment.assignment)
     assert found.parameters == parameters
     assert found.receptive_field_before_pooling == before
@@ -92,7 +95,9 @@ def test_prose_is_there(name: str) -> None:
     experiment = EXPERIMENTS[name]
     assert experiment.target.endswith(".")
     assert experiment.analysis.endswith(".")
-    assert (experiment.source is None) == (experiment.claim is None)
+    assert (experiment.source is None) == (experiment.claim is None and not experiment.ablates)
+    assert all(finding.endswith(".") for finding in experiment.system.findings)
+    assert bool(experiment.system.findings) == (experiment.source is not None)
     if experiment.claim is not None:
         assert experiment.claim.problems
 
@@ -116,19 +121,18 @@ def test_unknown_names_are_refused() -> None:
         find_experiment("era-v4")
 
 
-# What the published records keep of their own assignment: epochs, accuracy, consistency.
-RECORDED = {
-    "frontier-8k": {"epochs": True, "accuracy": True, "consistency": True, "test-set": True},
-    "steps-6": {"epochs": True, "accuracy": False, "consistency": False, "test-set": True},
-    "attempt-3": {"epochs": True, "accuracy": True, "consistency": False, "test-set": True},
-}
-
-
 @pytest.mark.parametrize(
     "folder", find_records(REPOSITORY / "records"), ids=lambda f: f"{f.parent.name}-{f.name}"
 )
 def test_recorded_verdicts(folder: Path) -> None:
+    """The records of published experiments may fall short of 99.4 %; ours may not."""
     record = load_record(folder)
-    for assignment in (EXPERIMENTS[record.experiment].assignment, CARD):
+    experiment = EXPERIMENTS[record.experiment]
+    for assignment in (experiment.assignment, CARD):
         found = {check.name: check.passed for check in check_record(record, assignment)}
-        assert found == RECORDED[record.experiment]
+        assert assignment.epochs is not None
+        assert found["epochs"] == assignment.epochs.holds(experiment.recipe.epochs)
+        assert found["test-set"] is True
+        assert None not in found.values()
+        if experiment.source is None:
+            assert set(found.values()) == {True}

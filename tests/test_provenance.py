@@ -72,9 +72,9 @@ def test_model_digest_ignores_weights_and_sees_structure() -> None:
 
 def test_registered_networks_have_digests_of_their_own() -> None:
     digests = {name: model_digest(e.build()) for name, e in EXPERIMENTS.items()}
-    for group in (["blocks-2", "blocks-3"], ["steps-4", "steps-5", "steps-6"]):
+    for group in (["blocks-2", "blocks-3"], ["steps-4", "steps-5", "steps-6", "steps-6-constant"]):
         assert len({digests[name] for name in group}) == 1  # one builder, several recipes
-    assert len(set(digests.values())) == len(digests) - 1 - 2 - 2  # eva4-1 to eva4-3 share too
+    assert len(set(digests.values())) == len(digests) - 1 - 3 - 2  # eva4-1 to eva4-3 share too
 
 
 def test_package_digest_follows_the_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -56,6 +56,11 @@ LAYERS = {
         "c3:10 r b c3:16 r b c1:10 b r mp2 c3:10 r b c1:32 b r c1:10 r b c3:10 r b c1:32 b r "
         "c1:10 r b c3:14 r b c3:16 r b avg4 c1:10 d.1"  # the Dropout stands last: never called
     ),
+    "steps-6-constant": _DROPPED,
+    "eva4-final-dropout": (  # one Dropout module, called five times more than it is listed
+        "c3:10 r b d.1 c3:16 r b c1:10 b r mp2 c3:10 r b c1:32 b r c1:10 r b c3:10 r b c1:32 b r "
+        "c1:10 r b c3:14 r b c3:16 r b avg4 c1:10"
+    ),
     "attempt-3": (
         "c3:10 r b d.02 c3:16 r b d.02 c1:10 mp2 c3:10 r b d.02 c3:10 r b d.02 c3:13 r b d.02 "
         "c3:16 r b d.02 avg4 c1:10"
@@ -127,6 +132,8 @@ RECIPES = {
     "eva4-2": sgd(0.05, 0.9, 128, 15, Step(10, 0.01), _MILD),
     "eva4-3": sgd(0.01, 0.9, 128, 15, Step(10, 0.1), _MILD),
     "eva4-final": sgd(0.01, 0.9, 128, 15, Step(6, 0.5), (Rotation(9), _MILD[1])),
+    "steps-6-constant": sgd(0.01, 0.9, 64, 15, Constant(), _STRONG),
+    "eva4-final-dropout": sgd(0.01, 0.9, 128, 15, Step(6, 0.5), (Rotation(9), _MILD[1])),
     # Unpublished but for optimiser and schedule: chosen here.
     "attempt-3": Recipe("adam", 0.003, 128, 14, schedule=Plateau(0.3, 0, 0.1)),
 }
@@ -167,5 +174,18 @@ def test_claim_and_epochs(name: str) -> None:
 
 
 def test_every_published_experiment_is_here() -> None:
-    published = [name for name, experiment in EXPERIMENTS.items() if experiment.source]
-    assert published == list(LAYERS) == list(RECIPES) == list(CLAIMS)
+    published = [name for name, experiment in EXPERIMENTS.items() if experiment.claim]
+    ablations = {name: e.ablates for name, e in EXPERIMENTS.items() if e.ablates}
+    assert published == [name for name in CLAIMS if name in LAYERS]
+    assert len(published) == 15
+    assert ablations == {"steps-6-constant": "steps-6", "eva4-final-dropout": "eva4-final"}
+    assert set(LAYERS) == set(RECIPES) == {*published, *ablations}
+
+
+def test_ablations_change_one_point() -> None:
+    for name, of in {"steps-6-constant": "steps-6", "eva4-final-dropout": "eva4-final"}.items():
+        changed, base = EXPERIMENTS[name], EXPERIMENTS[of]
+        one, other = changed.recipe.to_dict(), base.recipe.to_dict()
+        differing = [key for key in one if one[key] != other[key]]
+        assert differing == (["schedule"] if changed.build is base.build else [])
+        assert changed.assignment is base.assignment and changed.system is base.system

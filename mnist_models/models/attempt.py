@@ -6,8 +6,17 @@ from torch import nn
 
 from mnist_models.assignment import ATTEMPT
 from mnist_models.blocks import Dropout, convolution
-from mnist_models.models.registry import Claim, Experiment, register
+from mnist_models.models.registry import Claim, Experiment, System, register
 from mnist_models.recipe import Plateau, Recipe
+
+SYSTEM = System(
+    name="attempt",
+    title="Attempt-3",
+    document="004",
+    findings=(
+        "It publishes neither its rates nor its logs: what is reproduced is its architecture.",
+    ),
+)
 
 
 def network() -> nn.Module:
@@ -55,7 +64,7 @@ register(
             "22: Adam on a plateau schedule. The document gives no rates; those here were "
             "chosen, and the plateau is watched on the training loss."
         ),
-        source="Attempt-3 (document 004)",
+        system=SYSTEM,
         claim=Claim(
             99.42,
             problems=(

@@ -8,10 +8,18 @@ from torch import nn
 
 from mnist_models.assignment import ERA_V1_BLOCKS
 from mnist_models.blocks import Dropout, convolution
-from mnist_models.models.registry import Claim, Experiment, register
+from mnist_models.models.registry import Claim, Experiment, System, register
 from mnist_models.recipe import CropResize, Recipe, Rotation, Step
 
-_SOURCE = "ERA V1 session 7, three blocks (document 000)"
+SYSTEM = System(
+    name="era-v1-blocks",
+    title="ERA V1 session 7, three blocks",
+    document="000",
+    findings=(
+        "Its test loader was built on the training data: no test accuracy was ever measured.",
+        "It writes receptive fields of up to 28 pixels before its pooling; they are 24, 22 and 22.",
+    ),
+)
 _ONE_RUN = "It is the best epoch of one run."
 _TRAINING_SET = (
     "Its accuracy was measured on the training images (its logs read 59681/60000): its true "
@@ -88,7 +96,7 @@ register(
             "Stable, but twice the allowed size: the 1x1 convolutions squeeze, and neither "
             "activation nor normalisation follows them. The next block cuts the parameters."
         ),
-        source=_SOURCE,
+        system=SYSTEM,
         claim=Claim(
             99.4,
             epoch=13,
@@ -100,6 +108,8 @@ register(
                 _TOO_LONG,
             ),
         ),
+        breaks=frozenset({"parameters"}),
+        breaks_card=frozenset({"parameters"}),
     )
 )
 register(
@@ -113,7 +123,7 @@ register(
             "Wide first, squeezed at once to 8 channels by a 1x1 kernel: most of the size goes, "
             "little of the accuracy. A larger learning rate may save epochs."
         ),
-        source=_SOURCE,
+        system=SYSTEM,
         claim=Claim(
             99.5,
             epoch=16,
@@ -138,7 +148,7 @@ register(
             "The network of blocks-2 under a doubled learning rate, less momentum and a smaller "
             "rotation: fewer epochs, less steady."
         ),
-        source=_SOURCE,
+        system=SYSTEM,
         claim=Claim(
             99.47,
             epoch=14,

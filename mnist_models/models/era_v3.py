@@ -6,8 +6,20 @@ from torch import nn
 
 from mnist_models.assignment import ERA_V3
 from mnist_models.blocks import Dropout, convolution
-from mnist_models.models.registry import Claim, Experiment, register
+from mnist_models.models.registry import Claim, Experiment, System, register
 from mnist_models.recipe import Recipe
+
+SYSTEM = System(
+    name="era-v3",
+    title="ERA V3 session 6",
+    document="002",
+    findings=(
+        "Its five badges are one and the same workflow badge with a decorative query string: "
+        "they cannot differ.",
+        "Its accuracy was scraped from printed text.",
+        "It lists max-pooling among its techniques and has none.",
+    ),
+)
 
 
 def network() -> nn.Module:
@@ -49,16 +61,14 @@ register(
             "A 5x5 kernel and two strides reach far with few layers; no augmentation is needed "
             "at this size. Without a schedule the accuracy still moves from epoch to epoch."
         ),
-        source="ERA V3 session 6 (document 002)",
+        system=SYSTEM,
+        breaks_card=frozenset({"parameters"}),
         claim=Claim(
             99.49,
             epoch=20,
             problems=(
                 "It is one run, whose best epoch on the test set happens to be its last.",
                 "It ran 20 epochs against its own limit of fewer than 20.",
-                "Its five badges are one and the same workflow badge: they cannot differ.",
-                "Its accuracy was scraped from printed text.",
-                "It lists max-pooling among its techniques and has none.",
             ),
         ),
     )

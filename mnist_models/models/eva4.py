@@ -8,10 +8,18 @@ from torch import Tensor, nn
 
 from mnist_models.assignment import EVA4
 from mnist_models.blocks import Dropout, convolution
-from mnist_models.models.registry import Claim, Experiment, register
+from mnist_models.models.registry import EXPERIMENTS, Claim, Experiment, System, register
 from mnist_models.recipe import Jitter, Recipe, Rotation, Step
 
-_SOURCE = "EVA4 session 5 (document 003)"
+SYSTEM = System(
+    name="eva4",
+    title="EVA4 session 5",
+    document="003",
+    findings=(
+        "Its final model declares a Dropout that never runs: a test for its presence passes.",
+        "Between its first and second iteration the batch size changed too, from 64 to 128.",
+    ),
+)
 
 
 def wide() -> nn.Module:
@@ -38,34 +46,42 @@ def wide() -> nn.Module:
 class Trimmed(nn.Module):
     """The final network: ``(B, 1, 28, 28) -> (B, 10)``.
 
-    It declares a Dropout and never calls it, as its document does.
+    It declares a Dropout and never calls it, as its document does; `called` calls it after
+    every 3x3 convolution, as the iterations before did.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, called: bool = False) -> None:
         super().__init__()
+        declared = nn.Dropout(0.1)
+        dropout = declared if called else None
         self.layers = nn.Sequential(
-            convolution(1, 10),  # (B, 10, 26, 26)
-            convolution(10, 16),  # (B, 16, 24, 24)
+            convolution(1, 10, dropout=dropout),  # (B, 10, 26, 26)
+            convolution(10, 16, dropout=dropout),  # (B, 16, 24, 24)
             convolution(16, 10, 1, order="conv-norm-act"),
             nn.MaxPool2d(2),  # (B, 10, 12, 12)
-            convolution(10, 10),  # (B, 10, 10, 10)
+            convolution(10, 10, dropout=dropout),  # (B, 10, 10, 10)
             convolution(10, 32, 1, order="conv-norm-act"),
             convolution(32, 10, 1),
-            convolution(10, 10),  # (B, 10, 8, 8)
+            convolution(10, 10, dropout=dropout),  # (B, 10, 8, 8)
             convolution(10, 32, 1, order="conv-norm-act"),
             convolution(32, 10, 1),
-            convolution(10, 14),  # (B, 14, 6, 6)
-            convolution(14, 16),  # (B, 16, 4, 4)
+            convolution(10, 14, dropout=dropout),  # (B, 14, 6, 6)
+            convolution(14, 16, dropout=dropout),  # (B, 16, 4, 4)
             nn.AvgPool2d(4),  # (B, 16, 1, 1)
             convolution(16, 10, 1, order="conv"),
             nn.Flatten(),
         )
-        self.dropout = nn.Dropout(0.1)
+        self.dropout = declared
 
     def forward(self, images: Tensor) -> Tensor:
         """``(B, 1, 28, 28) -> (B, 10)``."""
         logits: Tensor = self.layers(images)
         return logits
+
+
+def dropped() -> nn.Module:
+    """`Trimmed` with its Dropout really called: ``(B, 1, 28, 28) -> (B, 10)``."""
+    return Trimmed(called=True)
 
 
 _FIRST = Recipe(
@@ -145,7 +161,27 @@ for _name, _build, _recipe, _claim, _target, _analysis in _ITERATIONS:
             assignment=EVA4,
             target=_target,
             analysis=_analysis,
-            source=_SOURCE,
+            system=SYSTEM,
             claim=_claim,
+            breaks_card=frozenset(
+                {"parameters", "dropout"} if _build is Trimmed else {"parameters"}
+            ),
         )
     )
+
+register(
+    Experiment(
+        name="eva4-final-dropout",
+        build=dropped,
+        recipe=EXPERIMENTS["eva4-final"].recipe,
+        assignment=EVA4,
+        target="What eva4-final is when the Dropout that it declares is called.",
+        analysis=(
+            "The same network, recipe and seeds as eva4-final, with its Dropout(0.1) after every "
+            "3x3 convolution."
+        ),
+        system=SYSTEM,
+        ablates="eva4-final",
+        breaks_card=frozenset({"parameters"}),
+    )
+)

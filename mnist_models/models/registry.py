@@ -30,6 +30,23 @@ class Claim:
 
 
 @dataclass(frozen=True)
+class System:
+    """Experiments that belong together: those of one published document, or this project's own.
+
+    Attributes:
+        name: identifier; its notebook is named after it.
+        title: one line for people.
+        document: number of the document that it reproduces, or None for this project's own.
+        findings: what does not hold up in the document as a whole, a sentence each.
+    """
+
+    name: str
+    title: str
+    document: str | None = None
+    findings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Experiment:
     """A model builder, a recipe, the assignment it answers, a target and an analysis.
 
@@ -43,8 +60,11 @@ class Experiment:
         assignment: the limits it answers.
         target: what it set out to reach.
         analysis: what was learnt from it.
-        source: the document it reproduces, or None for this project's own.
-        claim: what that document claims, or None.
+        system: the ladder it is a step of.
+        claim: what its document claims; None for this project's own and for ablations.
+        ablates: the published experiment that it changes in one point, or None.
+        breaks: the checks on the network that are known to fail on its assignment.
+        breaks_card: likewise on this project's card.
     """
 
     name: str
@@ -53,8 +73,17 @@ class Experiment:
     assignment: Assignment
     target: str
     analysis: str
-    source: str | None = None
+    system: System
     claim: Claim | None = None
+    ablates: str | None = None
+    breaks: frozenset[str] = frozenset()
+    breaks_card: frozenset[str] = frozenset()
+
+    @property
+    def source(self) -> str | None:
+        """The document it comes from, or None for this project's own."""
+        number = self.system.document
+        return None if number is None else f"{self.system.title} (document {number})"
 
 
 EXPERIMENTS: dict[str, Experiment] = {}
