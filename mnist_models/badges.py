@@ -17,7 +17,7 @@ from anybadge.templates import get_template
 _COLOURS = {True: "#2e7d32", False: "#c62828", None: "#616161"}
 _NOT_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # XML 1.0, 2.2
 RUN_BADGES = ("tests", "notebooks", "verify")  # written by the run that measured them alone
-_RESULTS: Mapping[str, tuple[bool | None, str]] = {  # what a workflow says of a finished job
+RESULTS: Mapping[str, tuple[bool | None, str]] = {  # what a workflow says of a finished job
     "success": (True, "passing"),
     "failure": (False, "failing"),
     "cancelled": (None, "cancelled"),
@@ -94,9 +94,9 @@ def run_badge(name: str, result: str) -> Badge:
     """
     if name not in RUN_BADGES:
         raise BadgeError(f"no run badge {name!r}; expected one of {', '.join(RUN_BADGES)}")
-    if result not in _RESULTS:
-        raise BadgeError(f"{name}: no result {result!r}; expected one of {', '.join(_RESULTS)}")
-    passed, message = _RESULTS[result]
+    if result not in RESULTS:
+        raise BadgeError(f"{name}: no result {result!r}; expected one of {', '.join(RESULTS)}")
+    passed, message = RESULTS[result]
     return Badge(name, name, message, passed)
 
 

@@ -1,7 +1,8 @@
-"""Records of several seeds of one experiment -> mean, spread, minimum, share that held."""
+"""Records of several seeds -> mean, spread, intervals, share that held, paired differences."""
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -35,6 +36,77 @@ class Aggregate:
     deviation: float | None
     minimum: int
     consistent: int | None
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """The 95 % interval of the mean, by Student's t; None for a single seed."""
+        return _mean_interval(self.mean, self.deviation, self.seeds)
+
+    @property
+    def share(self) -> tuple[float, float] | None:
+        """The 95 % interval of the share of consistent seeds, by Wilson; None without a limit."""
+        if self.consistent is None:
+            return None
+        from scipy.stats import binomtest  # noqa: PLC0415 - takes a second; most commands need none
+
+        found = binomtest(self.consistent, self.seeds).proportion_ci(0.95, method="wilson")
+        return float(found.low), float(found.high)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The final epochs of one experiment less those of another, seed by seed, in images.
+
+    Attributes:
+        seeds: pairs, of seeds 0 .. n - 1.
+        total: images scored.
+        mean: of the differences.
+        interval: the 95 % interval of that mean; None for a single pair.
+        p: probability of a mean this far from zero if there were no difference, by the paired
+            t-test; None for a single pair, or where all differences are the same.
+    """
+
+    seeds: int
+    total: int
+    mean: float
+    interval: tuple[float, float] | None
+    p: float | None
+
+
+def compare(first: Sequence[Record], second: Sequence[Record]) -> Comparison | None:
+    """The difference between two experiments over the seeds that both have; None without one.
+
+    Raises:
+        SeedsError: they were trained or scored on different data.
+    """
+    kinds = {canonical(record.identity["md5"]) for record in (*first, *second)}
+    if len(kinds) > 1:
+        raise SeedsError("found records of several data sets, expected one: nothing to compare")
+    scores = [
+        {record.seed: record.final.test_correct for record in side} for side in (first, second)
+    ]
+    seeds = sorted(scores[0].keys() & scores[1].keys())
+    if not seeds:
+        return None
+    differences = [scores[0][seed] - scores[1][seed] for seed in seeds]
+    mean = statistics.mean(differences)
+    deviation = statistics.stdev(differences) if len(seeds) > 1 else None
+    p = None
+    if deviation:
+        from scipy.stats import ttest_1samp  # noqa: PLC0415 - as above
+
+        p = float(ttest_1samp(differences, 0).pvalue)
+    total = first[0].final.test_total
+    return Comparison(len(seeds), total, mean, _mean_interval(mean, deviation, len(seeds)), p)
+
+
+def _mean_interval(mean: float, deviation: float | None, count: int) -> tuple[float, float] | None:
+    if deviation is None:
+        return None
+    from scipy.special import stdtrit  # noqa: PLC0415 - as above
+
+    half = float(stdtrit(count - 1, 0.975)) * deviation / math.sqrt(count)
+    return mean - half, mean + half
 
 
 def aggregate(records: Sequence[Record], assignment: Assignment) -> Aggregate:

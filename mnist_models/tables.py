@@ -69,3 +69,8 @@ def verdict(checks: Sequence[CheckResult], title: str) -> str:
 def percent(correct: float, total: int) -> str:
     """A share as text, with two decimals: ``99.55 %``."""
     return f"{100 * correct / total:.2f} %"
+
+
+def spread(deviation: float, total: int) -> str:
+    """A deviation in images as text, in percentage points with two decimals: ``0.08``."""
+    return f"{100 * deviation / total:.2f}"

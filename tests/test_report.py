@@ -1,65 +1,188 @@
 from __future__ import annotations
 
+import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from torch import Tensor, nn
 
+from mnist_models.blocks import Dropout, convolution
 from mnist_models.cli import main
+from mnist_models.models import EXPERIMENTS
+from mnist_models.models.frontier import thin_then_wide
 from mnist_models.record import FILE_NAME, Record, find_records
-from mnist_models.report import ReportError, blocks, published, render, stale_line
+from mnist_models.report import ReportError, generate, published, stale
+from mnist_models.report.markdown import render, stale_line, table
+from mnist_models.report.reproduction import reproduction, rows, section, systems
+from mnist_models.report.status import OWN, Requirement, requirements, status
 
 from .test_checks_record import run
 from .test_record import edit
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-
-
-def own(*runs: Sequence[int]) -> dict[str, list[Record]]:
-    group = [
-        replace(run(list(correct)), experiment="frontier-8k", seed=seed)
-        for seed, correct in enumerate(runs)
-    ]
-    return {"frontier-8k": group}
-
-
 GOOD = [9_000] * 12 + [9_945, 9_950, 9_960]
 DIPPED = [9_000] * 12 + [9_939, 9_950, 9_950]
 
 
-def test_status_shows_limit_value_and_verdict() -> None:
-    rows = blocks(own(GOOD, GOOD))["status"].splitlines()
-    assert len(rows) == 2 + 8  # a row per requirement of the card
-    assert "| parameters | < 8,000 | 7,846 parameters | pass |" in rows
-    assert "| receptive field | >= 20 | 32 pixels | pass |" in rows
-    accuracy = "99.60 % ± 0.00, minimum 99.60 %, n = 2"
-    assert f"| accuracy, final epoch | >= 99.40 % | {accuracy} | pass |" in rows
-    assert "| 2 of 2 seeds | pass |" in rows[-1]
-    assert all(row.endswith("| pass |") for row in rows[2:])
+def records(name: str, *runs: Sequence[int]) -> dict[str, list[Record]]:
+    """Records of seeds 0, 1, ... with these images correct, epoch by epoch."""
+    group = [
+        replace(run(list(correct)), experiment=name, seed=seed) for seed, correct in enumerate(runs)
+    ]
+    return {name: group}
 
 
-def test_one_bad_seed_turns_the_row() -> None:
-    rows = blocks(own(GOOD, DIPPED, GOOD))["status"].splitlines()
-    assert rows[-1].endswith("| 2 of 3 seeds | **FAIL** |")
-    assert rows[-2].endswith("| pass |")
-    rows = blocks(own(GOOD, [9_990] * 14 + [9_939]))["status"].splitlines()
-    assert rows[-2].endswith("| **FAIL** |")
-    assert rows[-3].endswith("| pass |")
-    rows = blocks(own([*GOOD, 9_960]))["status"].splitlines()
-    assert "| epochs | <= 15 | 16 epochs | **FAIL** |" in rows
+def own(*runs: Sequence[int]) -> dict[str, Requirement]:
+    return {row.name: row for row in requirements(records(OWN, *runs))}
+
+
+def test_a_requirement_has_limit_value_and_verdict() -> None:
+    found = own(GOOD, GOOD)
+    assert len(found) == 8  # a row per requirement of the card
+    assert [row.passed for row in found.values()] == [True] * 8
+    parameters = found["parameters"]
+    assert (parameters.limit, parameters.measured) == ("< 8,000", "7,846 parameters")
+    assert parameters.badge.text == "parameters: 7,846 < 8,000 (pass)"
+    assert found["receptive-field"].short == "32 >= 20"
+    assert found["accuracy"].measured == "99.60 % ± 0.00, minimum 99.60 %, n = 2"
+    assert found["accuracy"].short == "99.60 % ± 0.00, n = 2, each >= 99.40 %"
+    assert found["consistency"].measured == "2 of 2 seeds"
+    lines = status(list(found.values())).splitlines()
+    assert len(lines) == 2 + 8
+    assert "![parameters: 7,846 < 8,000 (pass)](badges/parameters.svg)" in lines[2]
+
+
+def test_one_bad_seed_turns_the_badge_red() -> None:
+    found = own(GOOD, DIPPED, GOOD)
+    assert found["consistency"].passed is False
+    assert found["consistency"].badge.passed is False
+    assert found["consistency"].measured == "2 of 3 seeds"
+    assert found["accuracy"].passed is True
+    found = own(GOOD, [9_990] * 14 + [9_939])
+    assert found["accuracy"].passed is False
+    assert own([*GOOD, 9_960])["epochs"].passed is False
+    assert own([*GOOD, 9_960])["epochs"].short == "16 <= 15"
+
+
+class Wasteful(nn.Sequential):
+    """A network with more parameters than the card allows, none of which it uses."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__(network)
+        self.unused = nn.Linear(200, 1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """``(B, 1, 28, 28) -> (B, 10)``."""
+        logits: Tensor = self[0](images)
+        return logits
+
+
+def broken(requirement: str) -> nn.Module:
+    """The project's own model with one requirement broken."""
+    layers = list(thin_then_wide().children())
+    if requirement == "parameters":
+        return Wasteful(nn.Sequential(*layers))
+    if requirement == "global-average-pooling":
+        layers[-2] = nn.Sequential(nn.AdaptiveMaxPool2d(1), nn.Flatten())
+    if requirement == "receptive-field":
+        layers[1:8] = [convolution(8, 16, dropout=Dropout(0.02))]
+    kind = {"batch-norm": nn.BatchNorm2d, "dropout": nn.Dropout}.get(requirement, type(None))
+    return nn.Sequential(*(without(layer, kind) for layer in layers))
+
+
+def without(layer: nn.Module, kind: type) -> nn.Module:
+    if not isinstance(layer, nn.Sequential):
+        return layer
+    return nn.Sequential(*(part for part in layer if not isinstance(part, kind)))
+
+
+@pytest.mark.parametrize(
+    "name", ["parameters", "batch-norm", "dropout", "global-average-pooling", "receptive-field"]
+)
+def test_a_broken_requirement_turns_its_own_badge_red(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changed = replace(EXPERIMENTS[OWN], build=lambda: broken(name))
+    monkeypatch.setitem(EXPERIMENTS, OWN, changed)
+    found = own(GOOD)
+    verdicts = {row.name: row.passed for row in found.values()}
+    expected = {name} | ({"receptive-field"} if name == "global-average-pooling" else set())
+    assert {row for row, passed in verdicts.items() if passed is not True} == expected
+    assert found[name].passed is False
+    assert "(fail)" in found[name].badge.svg()
 
 
 def test_without_records_nothing_passes() -> None:
-    rows = blocks({})["status"].splitlines()
-    assert [row.endswith("| unknown |") for row in rows[2:]] == [False] * 5 + [True] * 3
+    found = [row.passed for row in requirements({})]
+    assert found == [True] * 5 + [None] * 3
+    assert [row.measured for row in requirements({})][-3:] == ["no record"] * 3
 
 
-def test_records_are_listed() -> None:
-    text = blocks(own(GOOD, DIPPED))["records"]
-    assert "| `frontier-8k` | 1 | 2 | 15 | 9,939, 9,950, 9,950 | 99.50 % |" in text
-    assert len(text.splitlines()) == 4
+def line_of(name: str, *runs: Sequence[int]) -> str:
+    text = reproduction(rows(records(name, *runs) if runs else {}))
+    return next(line for line in text.splitlines() if line.startswith(f"| `{name}` |"))
+
+
+def test_reproduction_sets_claim_beside_measurement() -> None:
+    last = line_of("steps-6", GOOD, DIPPED).split(" | ")
+    assert last[1:4] == ["7,624", "14 / 28", "99.48 %"]
+    assert last[4] == "99.55 % ± 0.07, minimum 99.50 %, n = 2"
+    assert last[5] == "1 of 2"
+
+
+def test_a_claim_is_judged_by_mean_less_deviation() -> None:
+    assert "| reached |" in line_of("steps-6", [9_948], [9_948])
+    assert "| reached |" in line_of("steps-6", [9_948])
+    assert "not reached: 99.47 %" in line_of("steps-6", [9_947])
+    assert "| reached |" in line_of("steps-6", [9_955], [9_956])
+    # The mean of 99.50 % lies above the claim of 99.48 %, less one deviation of 0.14 it does not.
+    assert "not reached: mean less deviation is 99.36 %" in line_of("steps-6", [9_940], [9_960])
+
+
+def test_claims_of_the_training_set_are_called_so() -> None:
+    line = line_of("blocks-1", [9_930])
+    assert "99.40 % of its training images" in line
+    assert "never measured on test images" in line
+    assert "lies below it" in line
+    assert "lies above it" in line_of("blocks-1", [9_941])
+
+
+def test_what_was_not_run_is_said_to_be() -> None:
+    assert "| no record | no record | not measured yet |" in line_of("era-v3")
+    assert "compare `steps-6`" in line_of("steps-6-constant", GOOD)
+
+
+def test_an_ablation_is_compared_with_what_it_ablates() -> None:
+    found = records("steps-6", [9_940], [9_950], [9_960])
+    found |= records("steps-6-constant", [9_941], [9_952], [9_963])
+    text = reproduction(rows(found))
+    line = next(line for line in text.splitlines() if line.startswith("| `steps-6-constant` |"))
+    assert "+0.02 points against `steps-6`, n = 3 pairs, 95 % interval -0.00 to +0.04" in line
+    assert "p = 0.074" in line
+
+
+def test_every_claim_says_why_it_does_not_hold() -> None:
+    text = reproduction(rows({}))
+    reasons = text.split("Why a claim does not hold up:")[1]
+    for name, experiment in EXPERIMENTS.items():
+        if experiment.claim:
+            assert f"- `{name}`: {' '.join(experiment.claim.problems)}\n" in reasons
+
+
+@pytest.mark.parametrize("system", systems(published=True), ids=lambda system: system.name)
+def test_a_section_has_target_result_and_analysis_of_every_step(system) -> None:  # type: ignore[no-untyped-def]
+    found = rows({}, system)
+    text = section(system, found)
+    for row in found:
+        experiment = row.experiment
+        assert f"- Target: {experiment.target}\n- Result: no record yet" in text
+        assert f"- Analysis: {experiment.analysis}\n" in text
+    assert all(f"- {finding}\n" in text for finding in system.findings)
 
 
 def test_render_replaces_the_marked_blocks_alone() -> None:
@@ -68,7 +191,7 @@ def test_render_replaces_the_marked_blocks_alone() -> None:
     assert done == "a\n<!-- generated: x -->\nnew\n<!-- end -->\nb\n"
     assert render(done, {"x": "new\n"}) == done
     for generated in ({}, {"y": ""}, {"x": "", "y": ""}):
-        with pytest.raises(ReportError, match="found the blocks"):
+        with pytest.raises(ReportError, match="found the blocks x; expected each of"):
             render(text, generated)
 
 
@@ -76,35 +199,110 @@ def test_stale_line() -> None:
     assert stale_line("a\nb\n", "a\nb\n") is None
     assert stale_line("a\nb\n", "a\nc\n") == 2
     assert stale_line("a\n", "a\nc\n") == 2
+    assert stale_line("a\r\n", "a\n") == 1
+    assert stale_line("a", "a\n") == 2
+
+
+def test_a_table_keeps_its_columns() -> None:
+    assert table(("a", "b"), [("x|y", "z")]).splitlines()[2] == "| x&#124;y | z |"
 
 
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
-    shutil.copy(REPOSITORY / "README.md", tmp_path)
-    shutil.copytree(REPOSITORY / "records", tmp_path / "records")
+    """The tracked files that the report reads or writes."""
+    for name in ("README.md", "CITATION.cff", "pyproject.toml"):
+        shutil.copy(REPOSITORY / name, tmp_path)
+    for name in ("records", "badges", "docs", ".github", "notebooks"):
+        shutil.copytree(REPOSITORY / name, tmp_path / name)
     return tmp_path
 
 
-def test_readme_is_as_generated(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["report", "--check", "--root", str(copy)]) == 0
-    before = (copy / "README.md").read_text()
+def check(root: Path, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
+    capsys.readouterr()
+    status = main(["report", "--check", "--root", str(root)])
+    return status, capsys.readouterr().err
+
+
+def test_the_repository_is_as_generated(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert check(copy, capsys) == (0, "")
+    before = {path: path.read_bytes() for path in copy.rglob("*") if path.is_file()}
     assert main(["report", "--root", str(copy)]) == 0
-    assert (copy / "README.md").read_text() == before
+    assert before == {path: path.read_bytes() for path in copy.rglob("*") if path.is_file()}
 
 
-def test_any_generated_number_is_guarded(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def numbers() -> list[str]:
+    """A number of every generated block of the README, and what stands around it."""
+    return ["7,846 parameters", "99.48 %", "n = ", "14 / 28"]
+
+
+@pytest.mark.parametrize("number", numbers())
+def test_any_generated_number_is_guarded(
+    number: str, copy: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = copy / "README.md"
     text = path.read_text()
-    start = text.index("<!-- generated: status -->")
-    number = text.index("7,846", start)
-    path.write_text(text[:number] + "7,845" + text[number + 5 :])
-    assert main(["report", "--check", "--root", str(copy)]) == 1
-    line = text[:number].count("\n") + 1
-    errors = capsys.readouterr().err
+    at = text.index(number, text.index("<!-- generated:"))
+    path.write_text(text[:at] + "9" + text[at:])
+    line = text[:at].count("\n") + 1
+    exit_status, errors = check(copy, capsys)
+    assert exit_status == 1
     assert f"README.md:{line}: differs" in errors
-    assert "python -m mnist_models report" in errors
+    assert "run: python -m mnist_models report" in errors
     assert main(["report", "--root", str(copy)]) == 0
     assert path.read_text() == text
+
+
+@pytest.mark.parametrize("suffix", ["svg", "json"])
+@pytest.mark.parametrize("name", ["parameters", "accuracy", "consistency"])
+def test_any_requirement_badge_is_guarded(
+    name: str, suffix: str, copy: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = copy / "badges" / f"{name}.{suffix}"
+    text = path.read_text()
+    path.write_text(text.replace("9", "8"))
+    exit_status, errors = check(copy, capsys)
+    assert exit_status == 1
+    assert f"badges/{name}.{suffix}:" in errors
+    path.unlink()
+    assert f"badges/{name}.{suffix}: is missing" in check(copy, capsys)[1]
+    assert main(["report", "--root", str(copy)]) == 0
+    assert path.read_text() == text
+
+
+def test_run_badges_are_left_to_the_run(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    results = ["--tests", "success", "--notebooks", "failure", "--verify", "skipped"]
+    assert main(["publish", "--root", str(copy), *results]) == 0
+    assert check(copy, capsys) == (0, "")
+    before = (copy / "badges" / "tests.svg").read_text()
+    assert main(["report", "--root", str(copy)]) == 0
+    assert (copy / "badges" / "tests.svg").read_text() == before
+    (copy / "badges" / "tests.json").write_text('{"message": "all 99 pass"}')
+    exit_status, errors = check(copy, capsys)
+    assert exit_status == 1
+    assert "badges/tests.json:1: is not what any result of a CI job gives" in errors
+
+
+def test_strange_badges_are_reported(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (copy / "badges" / "best.svg").write_text("<svg/>")
+    exit_status, errors = check(copy, capsys)
+    assert exit_status == 1
+    assert "badges/best.svg: belongs to no requirement; run: git rm" in errors
+
+
+def test_a_new_owner_changes_one_line(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    project = copy / "pyproject.toml"
+    project.write_text(project.read_text().replace("mnist-models/mnist-models", "some-one/mine"))
+    exit_status, errors = check(copy, capsys)
+    assert exit_status == 1
+    assert "README.md:" in errors
+    assert ".github/workflows/check.yml:" in errors
+    assert "CITATION.cff:" in errors
+    assert main(["report", "--root", str(copy)]) == 0
+    capsys.readouterr()
+    assert check(copy, capsys) == (0, "")
+    for path in copy.rglob("*"):
+        if path.is_file() and path.suffix in {".md", ".yml", ".cff", ".py", ".ipynb"}:
+            assert "mnist-models/mnist-models" not in path.read_text(), path
 
 
 def test_a_record_removed_or_damaged_shows(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -112,9 +310,59 @@ def test_a_record_removed_or_damaged_shows(copy: Path, capsys: pytest.CaptureFix
     shutil.rmtree(last)
     assert main(["report", "--check", "--root", str(copy)]) == 1
     other = find_records(copy / "records")[-1] / FILE_NAME
+    other.write_text(other.read_text().replace('"seed": 0', '"seed": 1'))
+    assert main(["report", "--check", "--root", str(copy)]) == 2
+    assert "digest" in capsys.readouterr().err
     other.write_text("{")
     assert main(["report", "--check", "--root", str(copy)]) == 2
     assert "is damaged" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda root: (root / "README.md").write_bytes(b"\xff"), "is no UTF-8 text"),
+        (lambda root: (root / "README.md").write_text("# mine\n"), "found the blocks none"),
+        (lambda root: (root / "README.md").unlink(), "README.md"),
+        (lambda root: (root / "pyproject.toml").write_text("["), "cannot read"),
+        (lambda root: (root / "CITATION.cff").write_text(""), "expected one line that matches"),
+    ],
+    ids=["bytes", "blocks", "missing", "project", "citation"],
+)
+def test_damaged_files_are_named_and_left(  # type: ignore[no-untyped-def]
+    damage, message: str, copy: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    damage(copy)
+    before = {path: path.read_bytes() for path in copy.rglob("*") if path.is_file()}
+    for command in (["report", "--check"], ["report"]):
+        assert main([*command, "--root", str(copy)]) == 2
+        errors = capsys.readouterr().err
+        assert message in errors
+        assert "Traceback" not in errors
+    assert before == {path: path.read_bytes() for path in copy.rglob("*") if path.is_file()}
+
+
+def test_json(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (copy / "badges" / "epochs.json").unlink()
+    assert main(["report", "--check", "--json", "--root", str(copy)]) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert found["passed"] is False
+    assert [problem["file"] for problem in found["stale"]] == ["badges/epochs.json"]
+    assert main(["report", "--json", "--root", str(copy)]) == 0
+    assert json.loads(capsys.readouterr().out)["written"] == ["badges/epochs.json"]
+
+
+def test_needs_no_data_set(copy: Path) -> None:
+    command = [sys.executable, "-m", "mnist_models", "report", "--check", "--root", str(copy)]
+    done = subprocess.run(
+        command,
+        env={"MNIST_ROOT": "/nowhere", "PATH": ""},
+        capture_output=True,
+        text=True,
+        cwd=REPOSITORY,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_only_the_test_set_is_published(tmp_path: Path) -> None:
@@ -130,5 +378,12 @@ def test_only_the_test_set_is_published(tmp_path: Path) -> None:
 
 def test_published_is_in_registry_order() -> None:
     found = published(REPOSITORY / "records")
-    assert list(found) == ["frontier-8k", "steps-6", "attempt-3"]
-    assert [record.seed for record in found["frontier-8k"]] == [0, 1, 2]
+    assert list(found) == [name for name in EXPERIMENTS if name in found]
+    for group in found.values():
+        assert [record.seed for record in group] == list(range(len(group)))
+
+
+def test_generate_and_stale_agree(copy: Path) -> None:
+    assert stale(copy) == []
+    texts = generate(copy)
+    assert all((copy / name).read_bytes().decode() == text for name, text in texts.items())

@@ -101,7 +101,7 @@ def check_dropout(forwards: Forwards, wanted: str) -> CheckResult:
     if missing:
         cause = f"no Dropout between the convolution {name(missing[0])} and the next one"
         return _result(False, len(good), wanted, cause)
-    cause = f"{len(good)} Dropout operations reach the logits, p = {rates}"
+    cause = f"Dropout operations that reach the logits: {len(good)}, p = {rates}"
     return _result(True, len(good), wanted, cause)
 
 

@@ -46,7 +46,7 @@ def check_batch_norm(forwards: Forwards, wanted: str) -> CheckResult:
     if missing:
         cause = f"no BatchNorm between the convolution {name(missing[0])} and the next one"
         return _result(False, len(effective), wanted, cause)
-    cause = f"{len(effective)} BatchNorm operations normalise by the batch and reach the logits"
+    cause = f"BatchNorm operations that reach the logits: {len(effective)}"
     return _result(True, len(effective), wanted, cause)
 
 

@@ -1,0 +1,142 @@
+"""Everything in the repository that carries a number: made from models, checks and records alone.
+
+Never trains, and needs no data set. Text, badges and JSON are compared byte for byte.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from mnist_models.badges import RESULTS, RUN_BADGES, run_badge
+from mnist_models.models import EXPERIMENTS
+from mnist_models.project import slug
+from mnist_models.record import Record, find_records, load_record
+from mnist_models.report.markdown import ReportError, render, stale_line
+from mnist_models.report.readme import blocks, index
+from mnist_models.report.status import OWN, requirements
+
+__all__ = ["OWN", "ReportError", "Stale", "generate", "published", "stale"]
+
+COMMAND = "python -m mnist_models report"
+_SLUGGED = {  # file -> the part of its lines that names the repository
+    ".github/workflows/check.yml": re.compile(r"(?<=repository: )\S+(?=\s+# slug$)", re.M),
+    "CITATION.cff": re.compile(r"(?<=^repository-code: https://github\.com/)\S+$", re.M),
+}
+
+
+@dataclass(frozen=True)
+class Stale:
+    """A file that is not what it would be if it were written now.
+
+    Attributes:
+        file: relative to the repository.
+        line: the first that differs, from 1; None where a file is missing or no text.
+        reason: what is wrong with it.
+        command: what mends it.
+    """
+
+    file: str
+    line: int | None
+    reason: str
+    command: str = COMMAND
+
+    def __str__(self) -> str:
+        place = self.file if self.line is None else f"{self.file}:{self.line}"
+        return f"{place}: {self.reason}; run: {self.command}"
+
+
+def published(root: Path) -> dict[str, list[Record]]:
+    """The records below `root` by experiment, seeds ascending, experiments in registry order.
+
+    Only runs scored on MNIST's test set: no table uses the stand-in or the validation slice.
+
+    Raises:
+        RecordError: one of them is damaged.
+    """
+    found: dict[str, list[Record]] = defaultdict(list)
+    for folder in find_records(root):
+        record = load_record(folder)
+        if (record.data.name, record.data.split) == ("mnist", "test"):
+            found[record.experiment].append(record)
+    return {
+        name: sorted(found[name], key=lambda record: record.seed)
+        for name in EXPERIMENTS
+        if name in found
+    }
+
+
+def generate(root: Path) -> dict[str, str]:
+    """The text of every generated file of the repository at `root`, by its path below it.
+
+    Raises:
+        ReportError: a file cannot be read, or its generated parts not found.
+        ProjectError: pyproject.toml names no repository.
+        RecordError, SeedsError: a record is damaged, or seeds are missing.
+    """
+    records = published(root / "records")
+    required = requirements(records)
+    files = {
+        "README.md": render(_read(root / "README.md"), blocks(slug(root), records, required)),
+        "records/README.md": index(records),
+    }
+    for requirement in required:
+        for name, text in requirement.badge.files().items():
+            files[f"badges/{name}"] = text
+    return files | _slugged(root)
+
+
+def stale(root: Path) -> list[Stale]:
+    """What differs from what `generate` gives, and what lies beside it without belonging there.
+
+    Raises:
+        ReportError, ProjectError, RecordError, SeedsError: as `generate`.
+    """
+    expected = generate(root)
+    return [*_differing(root, expected), *_badges(root, expected)]
+
+
+def _differing(root: Path, expected: Mapping[str, str]) -> Iterator[Stale]:
+    for name, wanted in expected.items():
+        if not (root / name).exists():
+            yield Stale(name, None, "is missing")
+            continue
+        line = stale_line(_read(root / name), wanted)
+        if line is not None:
+            yield Stale(name, line, "differs from what models, checks and records give")
+
+
+def _badges(root: Path, expected: Mapping[str, str]) -> Iterator[Stale]:
+    """A run badge is what some result of a job gives; nothing else lies in badges/."""
+    write = f"python -m mnist_models publish {' '.join(f'--{name} unknown' for name in RUN_BADGES)}"
+    run = {f"badges/{name}{suffix}": name for name in RUN_BADGES for suffix in (".svg", ".json")}
+    for path, name in run.items():
+        forms = [run_badge(name, result).files()[Path(path).name] for result in RESULTS]
+        if not (root / path).exists():
+            yield Stale(path, None, "is missing", write)
+        elif _read(root / path) not in forms:
+            yield Stale(path, 1, "is not what any result of a CI job gives", write)
+    for found in sorted((root / "badges").glob("*")):
+        if (name := f"badges/{found.name}") not in expected and name not in run:
+            yield Stale(name, None, "belongs to no requirement", f"git rm -f {name}")
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_bytes().decode("utf-8")  # as it is: no line ending is translated
+    except UnicodeDecodeError as error:
+        raise ReportError(f"{path} is no UTF-8 text: {error}; restore it with git") from error
+
+
+def _slugged(root: Path) -> dict[str, str]:
+    """The files that name the repository, with its name as pyproject.toml gives it."""
+    files = {}
+    for name, pattern in _SLUGGED.items():
+        text = _read(root / name)
+        if len(pattern.findall(text)) != 1:
+            raise ReportError(f"{name}: expected one line that matches {pattern.pattern!r}")
+        files[name] = pattern.sub(slug(root), text)
+    return files

@@ -1,0 +1,48 @@
+"""Markdown as text: tables, marked blocks, and where two texts differ."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+_BLOCK = re.compile(
+    r"(<!-- generated: (?P<name>[\w-]+) -->\n)(?P<body>.*?)(<!-- end -->)", re.DOTALL
+)
+
+
+class ReportError(Exception):
+    """A file whose generated parts cannot be written."""
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table; a bar in a cell is escaped."""
+    lines = [header, ["---"] * len(header), *rows]
+    escaped = [[cell.replace("|", "&#124;") for cell in line] for line in lines]
+    return "".join(f"| {' | '.join(line)} |\n" for line in escaped)
+
+
+def render(text: str, generated: Mapping[str, str]) -> str:
+    """The text with the body of each of its marked blocks replaced.
+
+    Raises:
+        ReportError: it marks a block that is not known, or lacks one.
+    """
+    marked = [match["name"] for match in _BLOCK.finditer(text)]
+    if sorted(marked) != sorted(generated):
+        raise ReportError(
+            f"README.md: found the blocks {', '.join(sorted(marked)) or 'none'}; expected each of "
+            f"{', '.join(sorted(generated))} once, between <!-- generated: NAME --> and "
+            "<!-- end -->; restore the lines that are missing"
+        )
+    return _BLOCK.sub(lambda match: f"{match[1]}{generated[match['name']]}{match[4]}", text)
+
+
+def stale_line(text: str, expected: str) -> int | None:
+    """The first line, from 1, in which the two texts differ; None where they do not."""
+    if text == expected:
+        return None
+    lines, others = text.split("\n"), expected.split("\n")
+    for number, (found, wanted) in enumerate(zip(lines, others, strict=False), start=1):
+        if found != wanted:
+            return number
+    return min(len(lines), len(others)) + 1
