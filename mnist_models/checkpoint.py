@@ -11,7 +11,7 @@ from typing import Any
 
 import safetensors.torch
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from torch import Tensor
 
 from mnist_models.atomic import write_atomically
@@ -38,6 +38,7 @@ class Checkpoint:
         options: what of the optimiser and the schedule is no tensor.
         tensors: the state of model, average and optimiser, by a dotted name.
         kept: epoch -> the bytes of its weight file, for the last epochs.
+        stacked: whether an epoch of it was trained beside other seeds in one network.
     """
 
     identity: dict[str, Any]
@@ -47,6 +48,7 @@ class Checkpoint:
     options: dict[str, Any] = field(default_factory=dict)
     tensors: dict[str, Tensor] = field(default_factory=dict)
     kept: dict[int, bytes] = field(default_factory=dict)
+    stacked: bool = False
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
@@ -60,6 +62,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
         "seconds": checkpoint.seconds,
         "environments": checkpoint.environments,
         "options": checkpoint.options,
+        "stacked": checkpoint.stacked,
     }
     table["sha256"] = _digest(table, tensors)
     content = safetensors.torch.save(tensors, metadata={"run": json.dumps(table)})
@@ -101,9 +104,11 @@ def load_checkpoint(folder: Path, identity: dict[str, Any]) -> Checkpoint | None
 
 
 def _read(path: Path) -> Checkpoint:
-    with safe_open(path, framework="pt") as file:
-        table = json.loads((file.metadata() or {})["run"])
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+    # Read once: safe_open opens it again for the tensors, and a run may have replaced it meanwhile.
+    content = path.read_bytes()
+    tensors = safetensors.torch.load(content)
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    table = json.loads(header["__metadata__"]["run"])
     if table.pop("sha256") != _digest(table, tensors):
         raise ValueError("its content is not what was written")
     kept = {name: value for name, value in tensors.items() if name.startswith(_KEPT)}
@@ -117,4 +122,5 @@ def _read(path: Path) -> Checkpoint:
         kept={
             int(name.removeprefix(_KEPT)): value.numpy().tobytes() for name, value in kept.items()
         },
+        stacked=bool(table.get("stacked", False)),  # earlier checkpoints do not say
     )

@@ -37,6 +37,7 @@ _ENVIRONMENT = {
     "PYTHONUNBUFFERED": "1",  # the last words before a crash are seen
     "TORCHDYNAMO_DISABLE": "1",  # the checks run compiled modules eagerly: no compiler is needed
 }
+_RUNNER = ("ACTIONS_", "GITHUB_", "RUNNER_")  # a CI job's tokens, and the files of its outputs
 _NOTHING: dict[str, Any] = {
     "parameters": None,
     "receptive_field": {"before_pooling": None, "output": None},
@@ -195,7 +196,8 @@ def _ask(
         token = secrets.token_hex(16)
         table = None if assignment is None else asdict(assignment)
         request = _place(target) | {"assignment": table, "parent": os.getpid(), "token": token}
-        environment = os.environ | _ENVIRONMENT
+        environment = {k: v for k, v in os.environ.items() if not k.startswith(_RUNNER)}
+        environment |= _ENVIRONMENT
         ending = supervise(_COMMAND, json.dumps(request).encode(), environment, seconds, memory)
         output = sanitise(ending.output.decode("utf-8", "replace"))
         return read(_answer(ending, token, seconds, memory), output)

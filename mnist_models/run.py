@@ -79,6 +79,11 @@ def start(experiment: Experiment, seed: int, images: int, device: torch.device) 
     recipe = experiment.recipe
     torch.manual_seed(seed_of(seed, "initial weights"))
     model = experiment.build().to(memory_format=torch.channels_last).to(device)
+    return assemble(recipe, seed, model, images)
+
+
+def assemble(recipe: Recipe, seed: int, model: nn.Module, images: int) -> Run:
+    """A run of this network, from its first step, on `images` images an epoch."""
     optimizer = make_optimizer(model, recipe)
     steps = math.ceil(images / recipe.batch_size)
     average = None if recipe.average is None else Average(model, recipe.average)

@@ -6,7 +6,6 @@ after any epoch goes on exactly as if it had not been.
 
 from __future__ import annotations
 
-import hashlib
 import math
 import os
 import time
@@ -22,21 +21,18 @@ from torch import Tensor, nn
 
 from mnist_models import record as records
 from mnist_models.augment import augment
-from mnist_models.checkpoint import FILE_NAME as CHECKPOINT
 from mnist_models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from mnist_models.data import MEAN, STD, Dataset, normalise
 from mnist_models.models import Experiment
 from mnist_models.optimisation import end_epoch, end_step
-from mnist_models.provenance import environment, model_digest, provenance
+from mnist_models.outcome import write_record
+from mnist_models.provenance import environment, model_digest
 from mnist_models.recipe import Recipe
 from mnist_models.record import Epoch, Record
 from mnist_models.run import Run, capture, restore, seed_of, start
-from mnist_models.score import Score, score
+from mnist_models.score import score
 
 _CHUNK = 2_048  # images augmented at a time: enough to hide the cost of the calls
-_TIMED = (
-    "training and scoring of every epoch; not start-up, loading the data, or writing checkpoints"
-)
 
 
 class DivergedError(Exception):
@@ -56,6 +52,7 @@ class Progress:
     seen: int  # training images so far in this epoch
     learning_rate: float
     finished: Epoch | None = None
+    seed: int | None = None  # which finished the epoch, where several train side by side
 
 
 Listener = Callable[[Progress], None]
@@ -105,13 +102,18 @@ def train_step(run: Run, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor
     """
     logits = run.model(inputs)
     loss = F.cross_entropy(logits, labels, label_smoothing=run.recipe.label_smoothing)
+    update(run, loss)
+    return loss.detach(), (logits.detach().argmax(1) == labels).sum()
+
+
+def update(run: Run, loss: Tensor) -> None:
+    """Move the weights down the gradient of a scalar loss, and the average after them."""
     run.optimizer.zero_grad(set_to_none=True)
     loss.backward()
     run.optimizer.step()
     end_step(run.schedule)
     if run.average is not None:
         run.average.update()
-    return loss.detach(), (logits.detach().argmax(1) == labels).sum()
 
 
 def train_epoch(run: Run, data: Dataset, epoch: int, listener: Listener) -> Trained:
@@ -135,13 +137,18 @@ def train_epoch(run: Run, data: Dataset, epoch: int, listener: Listener) -> Trai
         correct += answered
         seen += len(labels)
         listener(Progress(epoch, recipe.epochs, step, run.steps, loss, correct, seen, rate))
-    mean = loss_sum.item() / len(data.train)
-    if not math.isfinite(mean):
+    trained = Trained(loss_sum.item() / len(data.train), int(correct.item()), first_rate, rate)
+    refuse_divergence(trained, recipe, epoch)
+    return trained
+
+
+def refuse_divergence(trained: Trained, recipe: Recipe, epoch: int) -> None:
+    """Raise DivergedError where the loss of this epoch is no number any more."""
+    if not math.isfinite(trained.loss):
         raise DivergedError(
-            f"the training loss of epoch {epoch} is {mean}; a learning rate below "
+            f"the training loss of epoch {epoch} is {trained.loss}; a learning rate below "
             f"{recipe.learning_rate} may keep it finite"
         )
-    return Trained(mean, int(correct.item()), first_rate, rate)
 
 
 def identity_of(
@@ -185,6 +192,23 @@ def train(
         CheckpointError: the checkpoint is damaged or of another run.
         RecordExistsError: another record stands in `folder` and `force` is not set.
     """
+    run, state = open_run(experiment, seed, data, folder, resume=resume, force=force)
+    for number in range(len(state.epochs) + 1, experiment.recipe.epochs + 1):
+        began = time.perf_counter()
+        trained = train_epoch(run, data, number, listener)
+        end_epoch(run.schedule, trained.loss)
+        close_epoch(run, data, trained, state, folder, seconds=time.perf_counter() - began)
+        listener(finished(run, state.epochs[-1]))
+    return write_record(experiment, run, data, state, folder, force=force)
+
+
+def open_run(
+    experiment: Experiment, seed: int, data: Dataset, folder: Path, *, resume: bool, force: bool
+) -> tuple[Run, Checkpoint]:
+    """A run where it starts or, to resume, where its checkpoint left it; and its state.
+
+    Arguments and errors are those of `train`.
+    """
     if not force:
         records.refuse_existing(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -198,21 +222,19 @@ def train(
     here = environment(data.train.images.device)
     if here not in state.environments:
         state.environments.append(here)
-    for number in range(len(state.epochs) + 1, experiment.recipe.epochs + 1):
-        _advance(run, data, number, state, listener)
-        save_checkpoint(folder, state)
-        listener(_finished(run, state.epochs[-1]))
-    record = _record(experiment, run, data, state, score(run.scored, data.held_out))
-    record = records.save_record(record, state.kept, folder, force=force)
-    (folder / CHECKPOINT).unlink(missing_ok=True)
-    return record
+    return run, state
 
 
-def _advance(run: Run, data: Dataset, number: int, state: Checkpoint, listener: Listener) -> None:
-    """Train and score epoch `number` and write it into the state."""
+def close_epoch(
+    run: Run, data: Dataset, trained: Trained, state: Checkpoint, folder: Path, *, seconds: float
+) -> None:
+    """Score a run after an epoch that took so many seconds to train; write its checkpoint.
+
+    Raises:
+        DivergedError: the loss on the scored images is no number.
+    """
+    number = len(state.epochs) + 1
     began = time.perf_counter()
-    trained = train_epoch(run, data, number, listener)
-    end_epoch(run.schedule, trained.loss)
     result = score(run.scored, data.held_out)
     if not math.isfinite(result.loss):
         raise DivergedError(f"the loss on the scored images is {result.loss} after epoch {number}")
@@ -228,15 +250,17 @@ def _advance(run: Run, data: Dataset, number: int, state: Checkpoint, listener: 
         test_total=result.total,
     )
     state.epochs.append(epoch)
-    state.seconds.append(time.perf_counter() - began)
+    state.seconds.append(seconds + time.perf_counter() - began)
     state.kept[number] = safetensors.torch.save(
         {name: value.cpu().contiguous() for name, value in run.scored.state_dict().items()}
     )
     state.kept.pop(number - records.KEPT_EPOCHS, None)
     capture(run, state)
+    save_checkpoint(folder, state)
 
 
-def _finished(run: Run, epoch: Epoch) -> Progress:
+def finished(run: Run, epoch: Epoch) -> Progress:
+    """What a listener is told of a finished epoch."""
     return Progress(
         epoch.epoch,
         run.recipe.epochs,
@@ -247,34 +271,4 @@ def _finished(run: Run, epoch: Epoch) -> Progress:
         epoch.train_total,
         epoch.last_learning_rate,
         finished=epoch,
-    )
-
-
-def _record(
-    experiment: Experiment, run: Run, data: Dataset, state: Checkpoint, final: Score
-) -> Record:
-    return Record(
-        version=records.VERSION,
-        experiment=experiment.name,
-        seed=run.seed,
-        stacked=False,
-        parameters=sum(parameter.numel() for parameter in run.model.parameters()),
-        model_digest=model_digest(run.model),
-        recipe=experiment.recipe.to_dict(),
-        data=records.Data(
-            name=data.name,
-            split=data.split,
-            train_images=len(data.train),
-            held_out_images=len(data.held_out),
-            md5=data.md5,
-        ),
-        epochs=state.epochs,
-        confusion=final.confusion,
-        misclassified=final.misclassified,
-        weights=[
-            records.Weights(epoch, records.weights_name(epoch), hashlib.sha256(content).hexdigest())
-            for epoch, content in sorted(state.kept.items())
-        ],
-        provenance=provenance(data.train.images.device, state.environments),
-        timing=records.Timing(sum(state.seconds), state.seconds, _TIMED),
     )

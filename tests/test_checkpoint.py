@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -91,3 +94,25 @@ def test_another_runs_is_refused(tmp_path: Path) -> None:
         load_checkpoint(tmp_path, IDENTITY | {"seed": 1})
     with pytest.raises(CheckpointError, match="its threads is None, expected 2"):
         load_checkpoint(tmp_path, IDENTITY | {"threads": 2})
+
+
+def test_a_reader_beside_a_writer_sees_whole_checkpoints(tmp_path: Path) -> None:
+    """Another process replaces the file as fast as it can, by files of equal size."""
+    source = (
+        "import itertools, os, sys\n"
+        "for name in itertools.cycle('ab'):\n"
+        "    os.link(name, 'new'); os.replace('new', sys.argv[1])"
+    )
+    for name, value in (("a", 0.5), ("b", 1.5)):
+        state = make()
+        state.tensors = {"model.weight": torch.full((1_000,), value)}
+        save_checkpoint(tmp_path, state)
+        (tmp_path / FILE_NAME).rename(tmp_path / name)
+    with subprocess.Popen([sys.executable, "-c", source, FILE_NAME], cwd=tmp_path) as writer:
+        try:
+            while load_checkpoint(tmp_path, IDENTITY) is None:
+                time.sleep(0.01)
+            seen = [load_checkpoint(tmp_path, IDENTITY) for _ in range(300)]
+        finally:
+            writer.kill()
+    assert {float(state.tensors["model.weight"][0]) for state in seen if state} == {0.5, 1.5}

@@ -23,7 +23,8 @@ from mnist_models.record import FILE_NAME, find_records, load_record
 from .test_record import edit
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-COMMANDS = ["list", "summary", "check", "train", "evaluate", "verify", "bench", "report"]
+COMMANDS = ["list", "summary", "check", "train", "evaluate", "verify", "bench", "report", "sweep"]
+COMMANDS += ["publish"]
 CARD_CHECKS = ["output-shape", "parameters", "batch-norm", "dropout", "global-average-pooling"]
 CARD_CHECKS += ["receptive-field", "epochs", "accuracy", "consistency", "test-set"]
 

@@ -39,6 +39,7 @@ def test_the_two_commands_set_up_by_themselves() -> None:
     assert [command.rsplit(" && ")[-1] for command in commands] == [
         ".venv/bin/python -m mnist_models train",
         ".venv/bin/python -m pytest tests/",
+        ".venv/bin/jupyter lab notebooks/",
     ]
     assert all("pip install -q -r requirements.txt" in command for command in commands)
 

@@ -18,27 +18,58 @@ from types import FrameType
 from typing import NoReturn
 
 from mnist_models.assignment import AssignmentError
+from mnist_models.badges import BadgeError
 from mnist_models.bench import BenchError
 from mnist_models.checkpoint import CheckpointError
-from mnist_models.cli import architecture, reporting, timing, training
+from mnist_models.cli import (
+    architecture,
+    notebook,
+    pictures,
+    publishing,
+    reporting,
+    scoring,
+    sweeping,
+    timing,
+    training,
+)
+from mnist_models.cli.actions import annotate
+from mnist_models.cli.options import UsageError
 from mnist_models.data import DataError
+from mnist_models.figures import FigureError
+from mnist_models.job import MismatchError
 from mnist_models.models import UnknownExperimentError
+from mnist_models.notebooks import NotebookError
+from mnist_models.project import ProjectError
+from mnist_models.publish import PublishError
 from mnist_models.record import RecordError
 from mnist_models.report import ReportError
+from mnist_models.stack import StackError
 from mnist_models.statistics import SeedsError
+from mnist_models.sweep import SweepError
 from mnist_models.train import DivergedError
+from mnist_models.workers import WorkersError
 
 _EXPECTED = (
     AssignmentError,
+    BadgeError,
     BenchError,
     CheckpointError,
     DataError,
     DivergedError,
+    FigureError,
+    MismatchError,
+    NotebookError,
     OSError,  # no permission, disk full: the system's own words say which file
+    ProjectError,
+    PublishError,
     RecordError,
     ReportError,
     SeedsError,
+    StackError,
+    SweepError,
     UnknownExperimentError,
+    UsageError,
+    WorkersError,
 )
 
 
@@ -50,7 +81,18 @@ def parser() -> argparse.ArgumentParser:
         epilog="example: python -m mnist_models check path/to/model.py:Net",
     )
     commands = top.add_subparsers(required=True, metavar="command")
-    for add in (*architecture.COMMANDS, *training.COMMANDS, *timing.COMMANDS, *reporting.COMMANDS):
+    families = (
+        architecture,
+        training,
+        scoring,
+        timing,
+        reporting,
+        pictures,
+        notebook,
+        publishing,
+        sweeping,
+    )
+    for add in (add for family in families for add in family.COMMANDS):
         add(commands)
     return top
 
@@ -79,6 +121,7 @@ def main(arguments: list[str] | None = None) -> int:
         if wants_json:
             print(json.dumps({"passed": None, "cause": str(error)}))
         print(f"error: {error}", file=sys.stderr)
+        annotate(str(error), title="error")
         return 2
     finally:
         signal.signal(signal.SIGTERM, before)

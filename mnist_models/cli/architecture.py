@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 
 from mnist_models.assignment import ASSIGNMENTS, CARD, AssignmentError, find_assignment
-from mnist_models.cli.options import Commands, declare, positive, show_json
+from mnist_models.cli.actions import disarmed
+from mnist_models.cli.expectations import run_check_all
+from mnist_models.cli.options import Commands, UsageError, declare, positive, show_json
+from mnist_models.cli.verdicts import report_outcome, write_badges
 from mnist_models.isolation import check_target, not_checked, summarise_target
 from mnist_models.models import EXPERIMENTS
 from mnist_models.tables import check_table, table, verdict
@@ -51,8 +55,8 @@ def run_list(options: argparse.Namespace) -> int:
     return 0
 
 
-def _add_target(command: argparse.ArgumentParser) -> None:
-    command.add_argument("target", help=_TARGET)
+def _add_target(command: argparse.ArgumentParser, *, optional: bool = False) -> None:
+    command.add_argument("target", nargs="?" if optional else None, help=_TARGET)
     command.add_argument(
         "--time-limit",
         type=positive,
@@ -87,18 +91,18 @@ def run_summary(options: argparse.Namespace) -> int:
     if options.json:
         show_json(found.to_dict())
     elif found.cause:
-        print(f"error: {options.target} could not be summarised: {found.cause}", file=sys.stderr)
+        _say(f"error: {options.target} could not be summarised: {found.cause}", error=True)
     else:
-        print(found.layers)
+        _say(found.layers)
         print()
-        print(_field_table(found.rows))
+        _say(_field_table(found.rows))
         before, output = (found.receptive_field[key] for key in ("before_pooling", "output"))
         print(
             f"receptive field: {_pixels(before)} at the input of the global pooling, "
             f"{_pixels(output)} at the output"
         )
         if found.receptive_field["cause"] and None in (before, output):
-            print(found.receptive_field["cause"])
+            _say(found.receptive_field["cause"])
     _show_output(found.output)
     return 2 if found.cause else 0
 
@@ -137,23 +141,52 @@ def add_check(commands: Commands) -> None:
         "check",
         run_check,
         "Check a network against an assignment, on what it executes. The code runs in a process "
-        "of its own. Exit status: 1 if a check fails, 2 if one could not be measured, else 0.",
+        "of its own. Exit status: 1 if a check fails, 2 if one could not be measured, else 0. "
+        "In GitHub Actions it also writes a summary, annotations, and the outputs passed, "
+        "parameters, receptive-field and json.",
         "check path/to/model.py:Net --assignment card",
     )
-    _add_target(command)
+    _add_target(command, optional=True)
     command.add_argument(
         "--assignment",
-        default=CARD.name,
         metavar="NAME|FILE.toml",
-        help=f"one of {', '.join(ASSIGNMENTS)}, or a TOML file (default: %(default)s)",
+        help=f"one of {', '.join(ASSIGNMENTS)}, or a TOML file (default: {CARD.name})",
+    )
+    command.add_argument(
+        "--badges", type=Path, metavar="DIR", help="write an SVG and a JSON for each check"
+    )
+    command.add_argument(
+        "--all",
+        action="store_true",
+        help="instead of TARGET: every experiment against its own assignment and the card; exit "
+        "status 1 if a verdict is not the one expected",
+    )
+    command.add_argument(
+        "--records",
+        type=Path,
+        default=Path("records"),
+        metavar="DIR",
+        help="with --all: this project's own records, which must keep the card too "
+        "(default: %(default)s)",
     )
 
 
 def run_check(options: argparse.Namespace) -> int:
+    if options.all == (options.target is not None):
+        raise UsageError("check needs either TARGET or --all, and not both")
+    if options.all and (options.assignment or options.badges):
+        raise UsageError("--assignment and --badges belong to check TARGET, not to --all")
+    return run_check_all(options) if options.all else _check_one(options)
+
+
+def _check_one(options: argparse.Namespace) -> int:
+    name = options.assignment or CARD.name
+    if options.badges:
+        options.badges.mkdir(parents=True, exist_ok=True)  # or say so before, not after
     try:
-        assignment = find_assignment(options.assignment)
+        assignment = find_assignment(name)
     except AssignmentError as error:
-        outcome, title = not_checked(options.target, options.assignment, str(error)), ""
+        outcome, title = not_checked(options.target, name, str(error)), ""
     else:
         memory = int(options.memory_limit * _MEBIBYTE)
         outcome = check_target(options.target, assignment, options.time_limit, memory)
@@ -161,20 +194,28 @@ def run_check(options: argparse.Namespace) -> int:
     if options.json:
         show_json(outcome.to_dict())
     elif outcome.cause:
-        print(f"error: {options.target} could not be checked: {outcome.cause}", file=sys.stderr)
+        _say(f"error: {options.target} could not be checked: {outcome.cause}", error=True)
     else:
-        print(check_table(outcome.checks))
-        print(f"{options.target} {verdict(outcome.checks, title)}")
+        _say(check_table(outcome.checks))
+        _say(f"{options.target} {verdict(outcome.checks, title)}")
         if assignment.epochs or assignment.accuracy:
             print("epochs and accuracy are checked on a record: see train and evaluate")
     _show_output(outcome.output)
+    if options.badges:
+        write_badges(outcome, options.badges)
+    report_outcome(outcome, title)
     return outcome.exit_status
 
 
 def _show_output(output: str) -> None:
-    """What the code printed, behind a prefix: a line of it could read like a CI command."""
+    """What the code printed, behind a prefix, so that no line of it passes for one of ours."""
     for line in output.splitlines():
-        print(f"  | {line}", file=sys.stderr)
+        _say(f"  | {line}", error=True)
+
+
+def _say(text: str, *, error: bool = False) -> None:
+    """Print what a stranger had a part in."""
+    print(disarmed(text), file=sys.stderr if error else sys.stdout)
 
 
 COMMANDS = (add_list, add_summary, add_check)

@@ -47,8 +47,9 @@ class Bar:
         epoch = progress.finished
         assert epoch is not None
         if not self.quiet:
+            which = "" if progress.seed is None else f"seed {progress.seed}  "
             tqdm.write(
-                f"epoch {epoch.epoch:2}/{progress.epochs}"
+                f"{which}epoch {epoch.epoch:2}/{progress.epochs}"
                 f"  lr {epoch.learning_rate:.2g} -> {epoch.last_learning_rate:.2g}"
                 f"  train loss {epoch.train_loss:.4f}"
                 f" {percent(epoch.train_correct, epoch.train_total)}"

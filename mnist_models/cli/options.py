@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +16,11 @@ from mnist_models.data import Dataset, load
 
 Commands = Any  # argparse's subparsers action, which has no public name
 Command = Callable[[argparse.Namespace], int]
+MOST_SEEDS = 1000  # months of training: a slip of the finger
+
+
+class UsageError(ValueError):
+    """Arguments that are each sound, but not together."""
 
 
 def declare(
@@ -31,14 +38,19 @@ def declare(
     return command
 
 
-def add_data(command: argparse.ArgumentParser) -> None:
-    """Add ``--data-root`` and ``--device``."""
+def add_data_root(command: argparse.ArgumentParser) -> None:
+    """Add ``--data-root``."""
     command.add_argument(
         "--data-root",
         type=Path,
         metavar="DIR",
         help="folder that holds MNIST/raw (default: $MNIST_ROOT, then data/ of the repository)",
     )
+
+
+def add_data(command: argparse.ArgumentParser) -> None:
+    """Add ``--data-root`` and ``--device``."""
+    add_data_root(command)
     command.add_argument(
         "--device",
         choices=("auto", "cpu", "cuda"),
@@ -72,7 +84,8 @@ def load_data(
 
 def show_json(value: Any) -> None:
     """Print a value as JSON; NaN is refused."""
-    print(json.dumps(value, indent=1, allow_nan=False))
+    # The same JSON, but ``##[`` within a line would be a command to GitHub's runner.
+    print(json.dumps(value, indent=1, allow_nan=False).replace("##[", "#\\u0023["))
 
 
 def whole(low: int) -> Callable[[str], int]:
@@ -88,6 +101,28 @@ def whole(low: int) -> Callable[[str], int]:
         return number
 
     return parse
+
+
+def seeds(text: str, most: int = MOST_SEEDS) -> list[int]:
+    """An argparse type: ``0-4``, ``0,3,7``, or both at once, each seed once, in that order."""
+    expected = f"{text!r}: expected seeds such as 0-4 or 0,3,7"
+    found: list[int] = []
+    for part in text.split(","):
+        match = re.fullmatch(r"([0-9]{1,9})(?:-([0-9]{1,9}))?", part.strip())
+        if match is None:
+            raise argparse.ArgumentTypeError(expected)
+        first, last = int(match[1]), int(match[2] or match[1])
+        if last < first:
+            raise argparse.ArgumentTypeError(f"{expected}, and {part.strip()} runs backwards")
+        if last - first >= most:
+            raise argparse.ArgumentTypeError(f"{expected}, at most {most} of them")
+        found += range(first, last + 1)
+    if len(found) > most:
+        raise argparse.ArgumentTypeError(f"{expected}, at most {most} of them")
+    twice = sorted(seed for seed, times in Counter(found).items() if times > 1)
+    if twice:
+        raise argparse.ArgumentTypeError(f"{expected}, each once; {twice[0]} is there twice")
+    return found
 
 
 def positive(text: str) -> float:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import argparse
 import sys
 from dataclasses import asdict
+from importlib.util import find_spec
 from pathlib import Path
 
 from mnist_models.atomic import write_atomically
+from mnist_models.cli.actions import annotate, markdown_table, summarise
 from mnist_models.cli.options import Commands, declare, show_json
-from mnist_models.report import Stale, generate, stale
+from mnist_models.figures.catalogue import write_plots
+from mnist_models.report import Stale, generate, published, stale
 
 
 def add_report(commands: Commands) -> None:
@@ -41,6 +44,7 @@ def run_report(options: argparse.Namespace) -> int:
         written = _write(options.root, found)
         found = [problem for problem in found if problem.file not in written]
     passed = not (options.check and found)
+    _tell_github(options.root, found)
     if options.json:
         show_json({"passed": passed, "stale": [asdict(s) for s in found], "written": written})
         return 0 if passed else 1
@@ -53,14 +57,37 @@ def run_report(options: argparse.Namespace) -> int:
     return 0 if passed else 1
 
 
+def _tell_github(root: Path, found: list[Stale]) -> None:
+    """Mark what is stale at its file and line, and list it in the summary of the job."""
+    for problem in found:
+        annotate(str(problem), title="report", file=root / problem.file, line=problem.line)
+    rows = [
+        (problem.file, problem.line or "-", problem.reason, problem.command) for problem in found
+    ]
+    listed = markdown_table(("stale", "line", "why", "what to run"), rows)
+    summarise(f"### Report\n\n{listed if found else 'Everything generated is up to date.'}")
+
+
 def _write(root: Path, found: list[Stale]) -> list[str]:
-    """Write the stale files that the report makes; gives their names."""
+    """Write the stale files that the report makes; returns their names."""
     texts = generate(root)
     names = [problem.file for problem in found if problem.file in texts]
     for name in names:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         write_atomically(root / name, texts[name].encode())
-    return names
+    plots = write_plots(root, published(root / "records"))
+    names += [path.relative_to(root).as_posix() for path in plots]
+    return names + _refresh(root)
+
+
+def _refresh(root: Path) -> list[str]:
+    """Write what the notebooks hold of the repository's address; returns the files written."""
+    if find_spec("jupytext") is None:  # of an optional extra; `notebooks --check` asks for it
+        return []
+    from mnist_models.notebooks.pair import find_names  # noqa: PLC0415 - needs what is optional
+    from mnist_models.notebooks.stale import refresh  # noqa: PLC0415 - likewise
+
+    return [file for name in find_names(root) for file in refresh(root, name)]
 
 
 COMMANDS = (add_report,)

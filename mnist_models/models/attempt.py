@@ -60,7 +60,7 @@ register(
         assignment=ATTEMPT,
         target="99.4 % with consistency under 8,000 parameters, in fewer than 15 epochs.",
         analysis=(
-            "Squeeze after the first two layers, then five thin ones with a receptive field of "
+            "Squeeze after the first two layers, then four thin ones with a receptive field of "
             "22: Adam on a plateau schedule. The document gives no rates; those here were "
             "chosen, and the plateau is watched on the training loss."
         ),

@@ -12,16 +12,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mnist_models.badges import RESULTS, RUN_BADGES, run_badge
+from mnist_models.figures import catalogue
 from mnist_models.models import EXPERIMENTS
 from mnist_models.project import slug
-from mnist_models.record import Record, find_records, load_record
+from mnist_models.record import Record, RecordError, find_records, load_record
 from mnist_models.report.markdown import ReportError, render, stale_line
 from mnist_models.report.readme import blocks, index
-from mnist_models.report.status import OWN, requirements
+from mnist_models.report.scale import scale
+from mnist_models.report.status import requirements
 
-__all__ = ["OWN", "ReportError", "Stale", "generate", "published", "stale"]
+__all__ = ["ReportError", "Stale", "generate", "published", "stale"]
 
 COMMAND = "python -m mnist_models report"
+_SCALE = "docs/scale.md"
 _SLUGGED = {  # file -> the part of its lines that names the repository
     ".github/workflows/check.yml": re.compile(r"(?<=repository: )\S+(?=\s+# slug$)", re.M),
     "CITATION.cff": re.compile(r"(?<=^repository-code: https://github\.com/)\S+$", re.M),
@@ -59,7 +62,11 @@ def published(root: Path) -> dict[str, list[Record]]:
     """
     found: dict[str, list[Record]] = defaultdict(list)
     for folder in find_records(root):
-        record = load_record(folder)
+        try:
+            record = load_record(folder)
+        except RecordError as error:
+            advice = "restore it with git, or train that seed again"
+            raise RecordError(f"{error}; {advice}") from error
         if (record.data.name, record.data.split) == ("mnist", "test"):
             found[record.experiment].append(record)
     return {
@@ -82,6 +89,7 @@ def generate(root: Path) -> dict[str, str]:
     files = {
         "README.md": render(_read(root / "README.md"), blocks(slug(root), records, required)),
         "records/README.md": index(records),
+        _SCALE: render(_read(root / _SCALE), scale(records, root / "docs"), _SCALE),
     }
     for requirement in required:
         for name, text in requirement.badge.files().items():
@@ -96,7 +104,11 @@ def stale(root: Path) -> list[Stale]:
         ReportError, ProjectError, RecordError, SeedsError: as `generate`.
     """
     expected = generate(root)
-    return [*_differing(root, expected), *_badges(root, expected)]
+    pictures = [
+        Stale(problem.file, None, problem.reason, problem.command)
+        for problem in catalogue.stale(root, published(root / "records"))
+    ]
+    return [*_differing(root, expected), *_badges(root, expected), *pictures]
 
 
 def _differing(root: Path, expected: Mapping[str, str]) -> Iterator[Stale]:

@@ -21,8 +21,8 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in escaped)
 
 
-def render(text: str, generated: Mapping[str, str]) -> str:
-    """The text with the body of each of its marked blocks replaced.
+def render(text: str, generated: Mapping[str, str], name: str = "README.md") -> str:
+    """The text of the file `name` with the body of each of its marked blocks replaced.
 
     Raises:
         ReportError: it marks a block that is not known, or lacks one.
@@ -30,7 +30,7 @@ def render(text: str, generated: Mapping[str, str]) -> str:
     marked = [match["name"] for match in _BLOCK.finditer(text)]
     if sorted(marked) != sorted(generated):
         raise ReportError(
-            f"README.md: found the blocks {', '.join(sorted(marked)) or 'none'}; expected each of "
+            f"{name}: found the blocks {', '.join(sorted(marked)) or 'none'}; expected each of "
             f"{', '.join(sorted(generated))} once, between <!-- generated: NAME --> and "
             "<!-- end -->; restore the lines that are missing"
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+from mnist_models.figures.catalogue import FOLDER, Picture, catalogue
 from mnist_models.project import colab_url
 from mnist_models.record import Record
 from mnist_models.report.markdown import table
@@ -21,16 +22,30 @@ def blocks(
         system: [row for row in found if row.experiment.system is system]
         for system in (*systems(published=False), *systems(published=True))
     }
+    shown = {picture.file: _picture(picture) for picture in catalogue(records)}
+    curves = {system: shown.pop(f"curves-{system.name}.svg", "") for system in of_system}
+
+    def sections(*, published: bool) -> str:
+        return "".join(
+            section(system, of_system[system], curves[system])
+            for system in systems(published=published)
+        )
+
     makers: dict[str, Callable[[], str]] = {
         "status": lambda: status(required),
         "reproduction": lambda: reproduction(found),
-        "own": lambda: "".join(section(s, of_system[s]) for s in systems(published=False)),
-        "systems": lambda: "".join(section(s, of_system[s]) for s in systems(published=True)),
+        "own": lambda: sections(published=False),
+        "systems": lambda: sections(published=True),
+        "pictures": lambda: "".join(shown.values()),
         "clone": lambda: _fenced("bash", f"git clone https://github.com/{slug}"),
         "workflow": lambda: _fenced("yaml", _student(slug)),
         "notebooks": lambda: _notebooks(slug),
     }
     return {name: make() for name, make in makers.items()}
+
+
+def _picture(picture: Picture) -> str:
+    return f"![{picture.alt}]({(FOLDER / picture.file).as_posix()})\n\n"
 
 
 def _fenced(language: str, text: str) -> str:

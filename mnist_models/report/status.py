@@ -14,13 +14,13 @@ from mnist_models.badges import Badge
 from mnist_models.checks import check_module
 from mnist_models.checks.record import check_record
 from mnist_models.checks.result import CheckResult, overall
+from mnist_models.figures.catalogue import OWN
 from mnist_models.models import EXPERIMENTS
 from mnist_models.record import Record
 from mnist_models.report.markdown import table
 from mnist_models.statistics import Aggregate, aggregate
 from mnist_models.tables import percent, spread
 
-OWN = "frontier-8k"  # whose status the README opens with
 _TITLES = {
     "parameters": "parameters",
     "batch-norm": "BatchNorm",

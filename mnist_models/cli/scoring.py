@@ -1,0 +1,153 @@
+"""The commands that score stored weights again: evaluate, verify."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Literal
+
+from tqdm import tqdm
+
+from mnist_models.assignment import CARD, Assignment
+from mnist_models.checks import check_module
+from mnist_models.checks.record import check_record
+from mnist_models.checks.result import CheckResult
+from mnist_models.cli.actions import annotate, markdown_table, summarise
+from mnist_models.cli.options import Commands, add_data, declare, load_data, show_json
+from mnist_models.evaluate import Verdict, evaluate, verify
+from mnist_models.models import EXPERIMENTS
+from mnist_models.record import FILE_NAME, Record, load_record
+from mnist_models.tables import check_table, table
+
+NO_CLAIM = (
+    "these images are scikit-learn's digits, not MNIST: no accuracy compares with a published one, "
+    "and no claim, badge or table uses this record"
+)
+
+
+def warn(notes: list[str]) -> None:
+    """Show warnings between two lines that cannot be missed."""
+    if notes:
+        line = "!" * 80
+        print(line, *(f"WARNING: {note}" for note in notes), line, sep="\n", file=sys.stderr)
+
+
+def all_checks(
+    record: Record, assignment: Assignment, rescored: dict[int, int] | None = None
+) -> list[CheckResult]:
+    """The checks on the record's network and on the record itself."""
+    checks, _ = check_module(EXPERIMENTS[record.experiment].build(), assignment)
+    return checks + check_record(record, assignment, rescored)
+
+
+def add_evaluate(commands: Commands) -> None:
+    command = declare(
+        commands,
+        "evaluate",
+        run_evaluate,
+        "Score the stored weights of one record again and compare. The limits of this project's "
+        "card apply to the lower of the stored and the measured count.",
+        "evaluate records/mnist-test/frontier-8k/seed-0",
+    )
+    command.add_argument("record", type=Path, help="folder of a record, or its record.json")
+    add_data(command)
+
+
+def run_evaluate(options: argparse.Namespace) -> int:
+    folder = options.record.parent if options.record.name == FILE_NAME else options.record
+    record = load_record(folder)
+    name: Literal["mnist", "digits"] = "digits" if record.data.name == "digits" else "mnist"
+    data = load_data(options, name, validation=record.data.split == "validation")
+    if data.name == "digits":
+        warn([NO_CLAIM])
+    result = evaluate(folder, data)
+    checks = all_checks(record, CARD, result.rescored) if result.passed else []
+    if options.json:
+        show_json(_as_dict(result) | {"checks": [check.to_dict() for check in checks]})
+        return 0 if result.passed else 1
+    print(_epochs_table([result]))
+    if checks:
+        print(check_table(checks))
+    for problem in result.problems:
+        print(f"FAIL: {problem}")
+    print(f"{folder}: {'the stored weights score as recorded' if result.passed else 'refused'}")
+    return 0 if result.passed else 1
+
+
+def add_verify(commands: Commands) -> None:
+    command = declare(
+        commands,
+        "verify",
+        run_verify,
+        "Score every stored epoch of every published record again. Fails where one differs by "
+        "more than 2 images of 10,000, or where a record or weight file is damaged.",
+        "verify --records records",
+    )
+    command.add_argument(
+        "--records", type=Path, default=Path("records"), metavar="DIR", help="default: %(default)s"
+    )
+    add_data(command)
+
+
+def run_verify(options: argparse.Namespace) -> int:
+    data = load_data(options, "mnist")
+    results: list[Verdict] = []
+    for result in tqdm(verify(options.records, data), desc="verify", unit="record"):
+        results.append(result)
+    passed = all(result.passed for result in results)
+    _tell_github(results)
+    if options.json:
+        show_json({"passed": passed, "records": [_as_dict(result) for result in results]})
+        return 0 if passed else 1
+    print(_epochs_table(results))
+    problems = [problem for result in results for problem in result.problems]
+    for problem in problems:
+        print(f"FAIL: {problem}")
+    if problems:
+        print("restore those files with git, or train those seeds again: see train --out --force")
+    epochs = sum(len(result.epochs) for result in results)
+    print(
+        f"verify: {len(results)} records, {epochs} stored epochs scored again, "
+        f"{len(problems)} problems"
+    )
+    return 0 if passed else 1
+
+
+def _tell_github(results: list[Verdict]) -> None:
+    """The table in the summary of the job, and a mark at each record that does not hold."""
+    rows = [
+        (
+            result.folder,
+            ", ".join(f"{epoch.rescored:,} of {epoch.total:,}" for epoch in result.epochs) or "-",
+            "pass" if result.passed else "FAIL",
+        )
+        for result in results
+    ]
+    header = ("record", "scored again, last epochs", "")
+    summarise(f"### Published records, scored again\n\n{markdown_table(header, rows)}")
+    for result in results:
+        for problem in result.problems:
+            annotate(problem, title="verify", file=result.folder / FILE_NAME, line=1)
+
+
+def _as_dict(result: Verdict) -> dict[str, object]:
+    return {
+        "record": str(result.folder),
+        "passed": result.passed,
+        "epochs": [asdict(epoch) for epoch in result.epochs],
+        "problems": result.problems,
+    }
+
+
+def _epochs_table(results: list[Verdict]) -> str:
+    rows = [
+        (result.folder, epoch.epoch, epoch.stored, epoch.rescored, epoch.total, epoch.agrees)
+        for result in results
+        for epoch in result.epochs
+    ]
+    return table(("record", "epoch", "stored", "scored again", "images", ""), rows)
+
+
+COMMANDS = (add_evaluate, add_verify)

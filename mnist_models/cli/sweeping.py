@@ -1,0 +1,267 @@
+"""The command sweep."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import functools
+import os
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import get_args
+
+import torch
+from tqdm import tqdm
+
+from mnist_models.cli.options import (
+    Commands,
+    UsageError,
+    add_data,
+    declare,
+    device_of,
+    seeds,
+    show_json,
+    whole,
+)
+from mnist_models.cli.scoring import warn
+from mnist_models.cli.training import add_runs, load_noting
+from mnist_models.cost import costs, duration
+from mnist_models.job import Source
+from mnist_models.models import Experiment, find_experiment
+from mnist_models.record import Record, RecordError, find_records, load_record
+from mnist_models.sweep import Outcome, Plan, Progress, State, board_in, plan, sweep
+from mnist_models.tables import table
+from mnist_models.workers import Place, dask, local, places
+
+_MOST = 100_000  # seeds: ten times the sweep that docs/scale.md works out
+_STATES: dict[State, str] = {
+    "trained": "trained",
+    "standing": "stood already",
+    "elsewhere": "by another sweep meanwhile",
+    "failed": "failed",
+}
+
+
+def add_sweep(commands: Commands) -> None:
+    command = declare(
+        commands,
+        "sweep",
+        run_sweep,
+        "Train many seeds of many experiments, each run on a worker of its own. A run whose "
+        "record stands is skipped, and one that was stopped goes on from its checkpoint: the same "
+        "command finishes what Ctrl-C or a failure left. Exit status: 1 if a run failed, else 0.",
+        "sweep frontier-8k steps-6 --seeds 0-9",
+    )
+    command.add_argument("experiments", nargs="+", metavar="EXPERIMENT", help="see list")
+    command.add_argument(
+        "--seeds",
+        type=functools.partial(seeds, most=_MOST),
+        default=[0],
+        metavar="LIST",
+        help="of each experiment: 0-9, or 0,3,7 (default: 0)",
+    )
+    command.add_argument(
+        "--epochs", type=whole(1), metavar="N", help="other than the recipes' numbers"
+    )
+    _add_where(command)
+    add_data(command)
+    add_runs(command)
+    command.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="list what would run, and how long that takes by the timing of records",
+    )
+
+
+def _add_where(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--workers",
+        type=whole(1),
+        metavar="N",
+        help="processes, each on cores or a GPU of its own (default: all that there is room for)",
+    )
+    command.add_argument(
+        "--threads",
+        type=whole(1),
+        default=1,
+        metavar="N",
+        help="of each worker (default: 1: small networks gain little from a second core)",
+    )
+    command.add_argument(
+        "--dask",
+        metavar="ADDRESS",
+        help="run on a Dask cluster instead: tcp://scheduler:8786; its workers have --nthreads 1, "
+        "this package, and the data set (at --data-root, or at their own MNIST_ROOT)",
+    )
+
+
+def run_sweep(options: argparse.Namespace) -> int:
+    experiments = _experiments(options)
+    if options.dask and options.workers:
+        raise UsageError("--workers belongs to this machine; with --dask the cluster has its own")
+    device = options.device  # that of the workers; those of a cluster choose for themselves
+    if not options.dask:
+        device = device_of(options).type
+    where = [] if options.dask else places(options.workers, options.threads, _gpus(device))
+    data, notes = load_noting(options, torch.device("cpu"))
+    root = options.data_root.resolve() if options.data_root else None
+    source = Source(data.name, root, options.val, device)
+    planned = functools.partial(plan, experiments, options.seeds, data, options.out, source=source)
+    if options.dry_run:
+        return _show_plan(planned(board=Path(), threads=1), len(where), options)
+    with board_in(options.out) as board:
+        began = time.perf_counter()
+        todo = planned(board=board, threads=options.threads)
+        outcomes = _train(todo, where, options) if todo.jobs else []
+        seconds = time.perf_counter() - began
+    status = _show(todo, outcomes, seconds, len(where), options)
+    warn(notes)
+    return status
+
+
+def _experiments(options: argparse.Namespace) -> list[Experiment]:
+    names = options.experiments
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise UsageError(f"expected each experiment once; {twice[0]} is there twice")
+    found = [find_experiment(name) for name in names]
+    if options.epochs is None:
+        return found
+    return [
+        replace(experiment, recipe=replace(experiment.recipe, epochs=options.epochs))
+        for experiment in found
+    ]
+
+
+def _gpus(device: str) -> list[str]:
+    """The GPUs as CUDA_VISIBLE_DEVICES names them; none where the CPU computes."""
+    if device != "cuda":
+        return []
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return named.split(",") if named else [str(i) for i in range(torch.cuda.device_count())]
+
+
+def _train(planned: Plan, where: Sequence[Place], options: argparse.Namespace) -> list[Outcome]:
+    workers = dask(options.dask) if options.dask else local(where)
+    outcomes = []
+    with _bar(planned) as bar:
+        try:
+            with workers as executor:
+                for outcome in sweep(planned, executor, functools.partial(_tell, bar, planned)):
+                    outcomes.append(outcome)
+                    if outcome.state == "failed":
+                        said = f"{outcome.experiment} seed {outcome.seed} failed: {outcome.cause}"
+                        bar.write(said, file=sys.stderr)
+        except (KeyboardInterrupt, SystemExit):  # Ctrl-C, SIGTERM
+            bar.close()
+            print(
+                f"stopped after {len(outcomes)} of {len(planned.jobs)} runs; the same command "
+                "goes on",
+                file=sys.stderr,
+            )
+            raise
+    return outcomes
+
+
+def _bar(planned: Plan) -> tqdm:
+    return tqdm(
+        total=planned.epochs,
+        initial=sum(planned.finished),
+        desc="sweep",
+        unit="epoch",
+        dynamic_ncols=True,
+        smoothing=0,  # workers end their epochs in bursts: the mean says more
+        file=sys.stderr,
+    )
+
+
+def _tell(bar: tqdm, planned: Plan, progress: Progress) -> None:
+    failed = progress.states["failed"]
+    said = f"{progress.states.total()} of {len(planned.jobs)} runs"
+    said += f", {failed} failed" if failed else ""
+    said += f", {progress.held} held by another sweep" if progress.held else ""
+    bar.n = progress.finished
+    bar.set_postfix_str(said)
+
+
+def _show(
+    planned: Plan,
+    outcomes: Sequence[Outcome],
+    seconds: float,
+    workers: int,
+    options: argparse.Namespace,
+) -> int:
+    runs = [*planned.standing, *outcomes]
+    counts = Counter(run.state for run in runs)
+    trained = [run for run in runs if run.state == "trained"]
+    devices = sorted({run.device for run in trained})
+    training = sum(run.seconds for run in trained)
+    if options.json:
+        show_json(
+            {
+                "experiments": options.experiments,
+                "epochs": planned.epochs,
+                "workers": workers or options.dask,
+                "threads": options.threads,
+                "device": "; ".join(devices),
+                "counts": {state: counts[state] for state in get_args(State)},
+                "wall_seconds": seconds,
+                "trained_seconds": training,
+                "runs": [asdict(run) for run in runs],
+            }
+        )
+    else:
+        said = ", ".join(f"{counts[state]} {text}" for state, text in _STATES.items())
+        print(f"{len(runs)} runs: {said}; {duration(seconds)}, {duration(training)} of training")
+        print(f"records: {options.out}")
+    return 1 if counts["failed"] else 0
+
+
+def _show_plan(planned: Plan, workers: int, options: argparse.Namespace) -> int:
+    """What would run, and the time it takes by the timing of records of the same data set."""
+    known = costs(_records([options.out, Path("records")], planned))
+    rows = []
+    for job, done in zip(planned.jobs, planned.finished, strict=True):
+        epochs = job.experiment.recipe.epochs - done
+        cost = known.get(job.experiment.name)
+        seconds = None if cost is None else epochs * cost.epoch_seconds
+        rows.append((job.experiment.name, job.seed, epochs, seconds, cost and cost.runs))
+    training = sum(row[3] or 0 for row in rows)
+    unknown = sorted({row[0] for row in rows if row[3] is None})
+    if options.json:
+        names = ("experiment", "seed", "epochs", "seconds", "records")
+        show_json(
+            {
+                "standing": len(planned.standing),
+                "workers": workers or options.dask,
+                "training_seconds": training,
+                "unknown": unknown,
+                "runs": [dict(zip(names, row, strict=True)) for row in rows],
+            }
+        )
+        return 0
+    print(table(("experiment", "seed", "epochs to train", "seconds", "by records"), rows))
+    said = f", {duration(training / workers)} on {workers} workers at that pace" if workers else ""
+    print(
+        f"{len(rows)} runs to train, {len(planned.standing)} stand already; "
+        f"{duration(training)} of training{said}"
+    )
+    if unknown:
+        print(f"not counted, since no record says how long it takes: {', '.join(unknown)}")
+    return 0
+
+
+def _records(roots: Sequence[Path], planned: Plan) -> Iterator[Record]:
+    """Sound records of the planned data set; damaged ones are no matter of an estimate."""
+    names = {job.source.dataset for job in planned.jobs}
+    for folder in (folder for root in roots for folder in find_records(root)):
+        with contextlib.suppress(RecordError):
+            record = load_record(folder)
+            if record.data.name in names:
+                yield record
+
+
+COMMANDS = (add_sweep,)

@@ -1,0 +1,234 @@
+"""One run of a sweep, as a worker does it: alone in its folder, from its checkpoint if any."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import os
+import shutil
+import socket
+import tempfile
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from filelock import FileLock, Timeout
+
+from mnist_models.data import Dataset, load
+from mnist_models.models import Experiment
+from mnist_models.record import (
+    FILE_NAME,
+    Record,
+    RecordExistsError,
+    canonical,
+    load_record,
+    save_record,
+)
+from mnist_models.train import Progress, identity_of, train
+
+_LOCK = ".lock"
+_ALONE = threading.Lock()  # all random numbers come from torch's one generator of the process
+
+
+class LockedError(Exception):
+    """Another process is at work in the folder of this run."""
+
+
+class StoppedError(Exception):
+    """The sweep that this run belongs to is over; its checkpoint is kept."""
+
+
+class MismatchError(Exception):
+    """The worker has other code or another data set than the sweep: which, and what to do."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """What every worker loads for itself: the arguments of `mnist_models.data.load`."""
+
+    dataset: Literal["mnist", "digits"]
+    root: Path | None  # None: the worker's own MNIST_ROOT
+    validation: bool
+    device: Literal["auto", "cpu", "cuda"]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run.
+
+    Attributes:
+        experiment: model and recipe.
+        seed: from 0.
+        identity: what its record will have as its `identity`.
+        folder: where that will stand, absolute.
+        source: the data set.
+        threads: of torch.
+        board: a folder that is there as long as the sweep is. A worker that sees it shares the
+            file system with the sweep; there it shows how many epochs are finished.
+    """
+
+    experiment: Experiment
+    seed: int
+    identity: dict[str, Any] = field(hash=False)
+    folder: Path
+    source: Source
+    threads: int
+    board: Path
+
+    @property
+    def name(self) -> str:
+        """For people, and of the file on the board."""
+        return f"{self.experiment.name} seed {self.seed}"
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """A finished run.
+
+    Attributes:
+        fresh: it was trained now; else its record stood there.
+        seconds: of training and scoring, over all epochs.
+        device: what computed.
+        record: the record that is still to be written, where the worker shares no file system.
+        weights: epoch -> the bytes of its weight file, likewise.
+    """
+
+    fresh: bool
+    seconds: float
+    device: str
+    record: Record | None = None
+    weights: dict[int, bytes] = field(default_factory=dict)
+
+
+def standing(identity: dict[str, Any], folder: Path) -> Record | None:
+    """The record that makes the run of this identity needless, or None where none stands there.
+
+    Raises:
+        RecordError: a damaged record stands in `folder`.
+        RecordExistsError: that of another run does.
+    """
+    if not (folder / FILE_NAME).exists():
+        return None
+    record = load_record(folder)
+    other = [key for key, value in identity.items() if record.identity[key] != value]
+    if other:
+        raise RecordExistsError(
+            f"{folder} holds the record of another run (its {' and '.join(other)} differ); "
+            "train --force replaces it, --out writes elsewhere"
+        )
+    return record
+
+
+@contextlib.contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Hold the folder, made if need be; the hold ends with the process, however that ends.
+
+    Raises:
+        LockedError: another process holds it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / _LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise LockedError(f"{folder} is held by another process") from None
+    try:
+        yield
+    finally:
+        (folder / _LOCK).unlink(missing_ok=True)  # whoever comes second looks for a record first
+        lock.release()
+
+
+def work(job: Job) -> Delivery:
+    """Train one run on this worker, or find that it stands already.
+
+    Where the worker shares no file system with the sweep, it trains in its own temporary folder
+    and hands the record back.
+
+    Raises:
+        LockedError: another process trains it.
+        StoppedError: the sweep is over.
+        MismatchError, DataError: the worker lacks what the sweep needs.
+        DivergedError, RecordError, CheckpointError: as `train`.
+    """
+    with _ALONE:
+        torch.set_num_threads(job.threads)
+        data = _load(job.source)
+        _refuse_mismatch(job, data)
+        shared = job.board.is_dir()
+        folder = job.folder if shared else _own_folder(job)
+        with alone_in(folder):
+            record = found = standing(job.identity, folder)
+            if record is None:
+                note = _Note(job.board / job.name if shared else None)
+                record = train(job.experiment, job.seed, data, folder, resume=True, listener=note)
+            if shared:
+                return _delivery(record, fresh=found is None)
+            weights = {kept.epoch: (folder / kept.file).read_bytes() for kept in record.weights}
+            shutil.rmtree(folder)
+            return replace(_delivery(record), record=record, weights=weights)
+
+
+def deliver(job: Job, delivery: Delivery) -> Delivery:
+    """Write a record that came back from a worker, unless one stands there by now.
+
+    Raises:
+        LockedError, RecordError: as `alone_in` and `standing`.
+    """
+    if delivery.record is None:
+        return delivery
+    with alone_in(job.folder):
+        if (found := standing(job.identity, job.folder)) is not None:
+            return _delivery(found, fresh=False)
+        return _delivery(save_record(delivery.record, delivery.weights, job.folder))
+
+
+def _delivery(record: Record, *, fresh: bool = True) -> Delivery:
+    return Delivery(fresh, record.timing.seconds, record.provenance.device)
+
+
+@functools.lru_cache(maxsize=1)
+def _load(source: Source) -> Dataset:
+    device = source.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    return load(source.dataset, source.root, source.validation, device)
+
+
+def _refuse_mismatch(job: Job, data: Dataset) -> None:
+    """A worker of another version or with other files must not train under this job's name."""
+    found = identity_of(job.experiment, job.seed, data, job.experiment.build())
+    if other := [key for key, value in job.identity.items() if found[key] != value]:
+        raise MismatchError(
+            f"the worker on {socket.gethostname()} has another {' and '.join(other)} than this "
+            "sweep: install the same version of the package there, and the same data set"
+        )
+
+
+def _own_folder(job: Job) -> Path:
+    """Where a worker trains by itself; after its death another one on the machine goes on there."""
+    digest = hashlib.sha256(canonical(job.identity)).hexdigest()
+    return Path(tempfile.gettempdir()) / f"mnist-models-{os.getuid()}" / digest
+
+
+class _Note:
+    """Shows on the board how many epochs are finished, and ends the run where the board is gone."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._finished = -1
+
+    def __call__(self, progress: Progress) -> None:
+        finished = progress.epoch - (progress.finished is None)
+        if self._path is None or finished == self._finished:
+            return
+        self._finished = finished
+        try:
+            with self._path.open("ab") as file:
+                file.truncate(finished)  # its size is the number: never half written
+        except FileNotFoundError:
+            raise StoppedError("the sweep is over; the same command goes on") from None

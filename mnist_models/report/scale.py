@@ -1,0 +1,120 @@
+"""The text of the generated blocks of docs/scale.md: what runs cost, and the arithmetic."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mnist_models.cost import Cost, costs, duration
+from mnist_models.record import Record
+from mnist_models.report.markdown import ReportError, table
+
+SWEEPS = "sweeps.json"  # beside the document: what `sweep --json` printed, one object each
+RUNS = 10_000
+MACHINES = (1, 10, 100)
+WORKERS = 16  # of a machine, one core each: an assumption of the arithmetic, no measurement
+_HOUR = 3_600
+
+
+def scale(records: Mapping[str, Sequence[Record]], folder: Path) -> dict[str, str]:
+    """The text of every generated block of the document in `folder`, by name.
+
+    Raises:
+        ReportError: the stored sweeps cannot be read.
+    """
+    found = costs(record for group in records.values() for record in group)
+    return {
+        "cost": _cost_table(list(found.values())),
+        "machines": _machines_table(list(found.values())),
+        "sweeps": _sweeps_table(_sweeps(folder / SWEEPS)),
+    }
+
+
+def _cost_table(found: Sequence[Cost]) -> str:
+    header = ("experiment", "records", "s an epoch, median", "fastest", "slowest", "epochs")
+    lines = [
+        (
+            f"`{cost.experiment}`",
+            str(cost.runs),
+            f"{cost.epoch_seconds:.1f}",
+            f"{cost.fastest:.1f}",
+            f"{cost.slowest:.1f}",
+            str(cost.epochs),
+            duration(cost.run_seconds),
+            duration(100 * cost.run_seconds),
+            "; ".join(cost.devices),
+        )
+        for cost in found
+    ]
+    text = table((*header, "one run", "100 runs, one after the other", "device"), lines)
+    if any(device.startswith("cuda") for cost in found for device in cost.devices):
+        return text
+    return text + "\n**GPU: not measured**; no published record was trained on one.\n"
+
+
+def _machines_table(found: Sequence[Cost]) -> str:
+    header = ("experiment", f"{RUNS:,} runs, one after the other")
+    lines = [
+        (
+            f"`{cost.experiment}`",
+            f"{RUNS:,} x {cost.epochs} x {cost.epoch_seconds:.1f} s = "
+            f"{RUNS * cost.run_seconds / _HOUR:,.0f} core-hours",
+            *(duration(_wall(cost, machines)) for machines in MACHINES),
+        )
+        for cost in found
+    ]
+    return f"Of {WORKERS} workers each, which is assumed, not measured:\n\n" + table(
+        (*header, *(_named(machines) for machines in MACHINES)), lines
+    )
+
+
+def _wall(cost: Cost, machines: int) -> float:
+    """Whole rounds of runs: the last one takes as long where it is not full."""
+    return -(-RUNS // (machines * WORKERS)) * cost.run_seconds
+
+
+def _named(machines: int) -> str:
+    return "1 machine" if machines == 1 else f"{machines} machines"
+
+
+def _sweeps(path: Path) -> list[dict[str, Any]]:
+    if not path.exists():
+        return []
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return [dict(sweep) for sweep in found]
+    except (OSError, ValueError, TypeError) as error:
+        raise ReportError(
+            f"{path}: {error}; expected a list of what sweep --json prints, each in a fresh --out"
+        ) from error
+
+
+def _sweeps_table(sweeps: Sequence[Mapping[str, Any]]) -> str:
+    if not sweeps:
+        return (
+            "**Not measured yet**: it needs an otherwise idle machine. What `sweep --json` prints "
+            f"goes into `docs/{SWEEPS}`, a list of one object for each sweep.\n"
+        )
+    header = ("experiments", "runs", "epochs", "workers", "threads", "wall", "training")
+    try:
+        lines = [_sweep_line(sweep) for sweep in sweeps]
+    except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
+        raise ReportError(f"docs/{SWEEPS}: no sweep that trained: {error!r}") from error
+    return table((*header, "training / wall", "device"), lines)
+
+
+def _sweep_line(sweep: Mapping[str, Any]) -> tuple[str, ...]:
+    wall, training = float(sweep["wall_seconds"]), float(sweep["trained_seconds"])
+    return (
+        ", ".join(f"`{name}`" for name in sweep["experiments"]),
+        str(sweep["counts"]["trained"]),
+        str(sweep["epochs"]),
+        str(sweep["workers"]),
+        str(sweep["threads"]),
+        duration(wall),
+        duration(training),
+        f"{training / wall:.2f}",
+        str(sweep["device"]),
+    )

@@ -1,0 +1,254 @@
+"""Many runs through an executor: what is to do, doing it, and what became of each run.
+
+A run that stands is skipped. A worker that dies costs its current run, which goes on from its
+checkpoint; a run whose workers keep dying is given up, and the others go on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import queue
+import shutil
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from mnist_models.checkpoint import load_checkpoint
+from mnist_models.data import DataError, Dataset
+from mnist_models.job import (
+    Delivery,
+    Job,
+    LockedError,
+    MismatchError,
+    Source,
+    StoppedError,
+    deliver,
+    standing,
+    work,
+)
+from mnist_models.models import Experiment
+from mnist_models.record import RecordError, folder_of
+from mnist_models.train import identity_of
+from mnist_models.workers import deaths
+
+RETRIES = 3  # after a worker's death
+_POLL = 0.5  # seconds between two looks at the board
+_AGAIN = 2.0  # seconds until a run that another process holds is looked at again
+
+State = Literal["trained", "standing", "elsewhere", "failed"]
+
+
+class SweepError(Exception):
+    """The sweep cannot go on: what was found, what to do."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a sweep will do.
+
+    Attributes:
+        jobs: the runs to train, experiment by experiment.
+        standing: the runs whose record stands, with their training seconds.
+        finished: epochs in the checkpoint of each job, in the order of `jobs`.
+    """
+
+    jobs: list[Job]
+    standing: list[Outcome]
+    finished: list[int]
+
+    @property
+    def epochs(self) -> int:
+        """Of all jobs together."""
+        return sum(job.experiment.recipe.epochs for job in self.jobs)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one run.
+
+    Attributes:
+        state: trained now; standing before; by another sweep meanwhile; or failed.
+        seconds: of training and scoring; 0 where it failed.
+        device: what computed; empty where it failed.
+        deaths: workers that died of it.
+        cause: why it failed.
+    """
+
+    experiment: str
+    seed: int
+    folder: str
+    state: State
+    seconds: float = 0.0
+    device: str = ""
+    deaths: int = 0
+    cause: str = ""
+
+
+@dataclass
+class Progress:
+    """Where a sweep stands."""
+
+    finished: int = 0  # epochs, those of failed runs included: nothing more is to come of them
+    held: int = 0  # runs that another process is at work on
+    states: Counter[str] = field(default_factory=Counter)
+
+
+Listener = Callable[[Progress], None]
+
+
+def plan(
+    experiments: Sequence[Experiment],
+    seeds: Sequence[int],
+    data: Dataset,
+    out: Path,
+    *,
+    board: Path,
+    source: Source,
+    threads: int,
+) -> Plan:
+    """Look at every run's folder, so that what is in the way shows before hours of training.
+
+    Raises:
+        RecordError: another record, or a damaged one, stands in the folder of a run.
+        CheckpointError: likewise for a checkpoint.
+    """
+    found = Plan([], [], [])
+    for experiment in experiments:
+        identity = identity_of(experiment, 0, data, experiment.build())
+        for seed in seeds:
+            folder = folder_of(out.resolve(), data.name, data.split, experiment.name, seed)
+            job = Job(experiment, seed, identity | {"seed": seed}, folder, source, threads, board)
+            record = standing(job.identity, folder)
+            if record is not None:
+                seconds, device = record.timing.seconds, record.provenance.device
+                found.standing.append(
+                    Outcome(experiment.name, seed, str(folder), "standing", seconds, device)
+                )
+                continue
+            checkpoint = load_checkpoint(folder, job.identity)
+            found.jobs.append(job)
+            found.finished.append(0 if checkpoint is None else len(checkpoint.epochs))
+    return found
+
+
+@contextlib.contextmanager
+def board_in(out: Path) -> Iterator[Path]:
+    """A folder in which the workers show how far they are, for as long as the sweep is going on."""
+    board = out.resolve() / f".sweep-{uuid.uuid4().hex}"
+    board.mkdir(parents=True)
+    try:
+        yield board
+    finally:
+        shutil.rmtree(board, ignore_errors=True)
+
+
+def sweep(
+    plan: Plan, executor: Executor, listener: Listener = lambda progress: None
+) -> Iterator[Outcome]:
+    """Train every job of the plan; what became of each, as it ends.
+
+    Raises:
+        DataError, MismatchError: a worker lacks what every run needs.
+        SweepError: the executor gave up a run: its cluster is gone.
+    """
+    return _Sweep(plan, executor, listener).outcomes()
+
+
+class _Sweep:
+    """A sweep that is going on; what it knows of a job goes by the job's name."""
+
+    def __init__(self, plan: Plan, executor: Executor, listener: Listener) -> None:
+        self._plan, self._executor, self._listener = plan, executor, listener
+        self._ended: queue.SimpleQueue[tuple[Job, Future[Delivery]]] = queue.SimpleQueue()
+        self._held: dict[str, tuple[float, Job]] = {}  # when to look again
+        self._deaths: Counter[str] = Counter()
+        self._epochs = {job.name: done for job, done in zip(plan.jobs, plan.finished, strict=True)}
+        self._states: Counter[str] = Counter()
+        self._told = 0.0
+
+    def outcomes(self) -> Iterator[Outcome]:
+        for job in self._plan.jobs:
+            self._submit(job)
+        left = len(self._plan.jobs)
+        while left:
+            self._tell()
+            try:
+                job, future = self._ended.get(timeout=_POLL)
+            except queue.Empty:
+                self._look_again()
+                continue
+            outcome = self._outcome(job, future)
+            if outcome is not None:
+                left -= 1
+                self._close(job, outcome)
+                yield outcome
+        self._tell(at_once=True)
+
+    def _submit(self, job: Job) -> None:
+        future = self._executor.submit(work, job)
+        future.add_done_callback(lambda future: self._ended.put((job, future)))
+
+    def _outcome(self, job: Job, future: Future[Delivery]) -> Outcome | None:
+        """What became of the job; None where it goes on, now or later."""
+        if future.cancelled():
+            raise SweepError(
+                "the cluster gave up a run: its scheduler is gone, or was told to; see that it "
+                "is there, and the same command goes on"
+            )
+        error = future.exception()  # asked, not raised: a SystemExit here would pass for ours
+        if error is None:
+            try:
+                delivery = deliver(job, future.result())
+            except (LockedError, RecordError, OSError) as refused:
+                error = refused
+            else:
+                state: State = "trained" if delivery.fresh else "elsewhere"
+                return self._ending(job, state, delivery.seconds, delivery.device)
+        if isinstance(error, LockedError | StoppedError):
+            self._held[job.name] = (time.monotonic() + _AGAIN, job)
+            return None
+        if isinstance(error, DataError | MismatchError):
+            raise error  # every run on that worker would end so
+        if died := deaths(error):
+            self._deaths[job.name] += died
+            if self._deaths[job.name] <= RETRIES:
+                self._submit(job)
+                return None
+            error = SweepError(f"its worker died, {self._deaths[job.name]} times in all: {error}")
+        return self._ending(job, "failed", cause=f"{type(error).__name__}: {error}")
+
+    def _ending(
+        self, job: Job, state: State, seconds: float = 0.0, device: str = "", cause: str = ""
+    ) -> Outcome:
+        name, died = job.experiment.name, self._deaths[job.name]
+        return Outcome(name, job.seed, str(job.folder), state, seconds, device, died, cause)
+
+    def _close(self, job: Job, outcome: Outcome) -> None:
+        self._held.pop(job.name, None)
+        self._states[outcome.state] += 1
+        self._epochs[job.name] = job.experiment.recipe.epochs
+        (job.board / job.name).unlink(missing_ok=True)
+
+    def _look_again(self) -> None:
+        now = time.monotonic()
+        for name, (when, job) in list(self._held.items()):
+            if now >= when:
+                self._held[name] = (math.inf, job)
+                self._submit(job)
+
+    def _tell(self, *, at_once: bool = False) -> None:
+        """Read the board, where the size of a file is the number of epochs; tell the listener."""
+        if not at_once and time.monotonic() - self._told < _POLL:
+            return
+        self._told = time.monotonic()
+        for path in self._plan.jobs[0].board.glob("* seed *") if self._plan.jobs else ():
+            with contextlib.suppress(FileNotFoundError):
+                self._epochs[path.name] = max(self._epochs[path.name], path.stat().st_size)
+        states = Counter(self._states)
+        self._listener(Progress(sum(self._epochs.values()), len(self._held), states))

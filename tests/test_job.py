@@ -1,0 +1,184 @@
+"""One run of a sweep, in this process: alone in its folder, skipped where it stands."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from mnist_models.checkpoint import FILE_NAME as CHECKPOINT
+from mnist_models.checkpoint import CheckpointError, load_checkpoint
+from mnist_models.data import DataError, Dataset
+from mnist_models.job import (
+    Job,
+    LockedError,
+    MismatchError,
+    Source,
+    StoppedError,
+    alone_in,
+    deliver,
+    standing,
+    work,
+)
+from mnist_models.record import FILE_NAME, RecordError, RecordExistsError, load_record
+from mnist_models.sweep import RETRIES, board_in, plan
+from mnist_models.train import Progress, identity_of, train
+
+from .runners import DIVERGING, QUICK
+from .test_record import edit
+from .test_train import repeatable
+
+DIGITS = Source("digits", None, False, "cpu")
+
+
+@pytest.fixture
+def job(digits: Dataset, tmp_path: Path) -> Job:
+    """A run of two blinks; the sweep that it belongs to is going on."""
+    board = tmp_path / "board"
+    board.mkdir()
+    identity = identity_of(QUICK, 3, digits, QUICK.build())
+    return Job(QUICK, 3, identity, tmp_path / "seed-3", DIGITS, 1, board)
+
+
+def test_a_job_trains_what_train_trains_and_is_then_skipped(
+    job: Job, digits: Dataset, tmp_path: Path
+) -> None:
+    delivery = work(job)
+    record = load_record(job.folder)
+    assert (delivery.fresh, delivery.record) == (True, None)
+    assert (delivery.seconds, delivery.device) == (record.timing.seconds, record.provenance.device)
+    assert repeatable(record) == repeatable(train(QUICK, 3, digits, tmp_path / "alone"))
+    assert (job.board / job.name).stat().st_size == 2  # epochs
+    written = (job.folder / FILE_NAME).stat().st_mtime_ns
+    assert work(job).fresh is False
+    assert (job.folder / FILE_NAME).stat().st_mtime_ns == written
+    assert not (job.folder / ".lock").exists()
+
+
+def test_what_stands_in_the_way_is_never_touched(job: Job) -> None:
+    work(job)
+    assert standing(job.identity, job.folder) == load_record(job.folder)
+    with pytest.raises(RecordExistsError, match="its seed differ"):
+        standing(job.identity | {"seed": 4}, job.folder)
+    edit(job.folder, lambda table: table.update(seed=7), sign=False)
+    before = (job.folder / FILE_NAME).read_bytes()
+    with pytest.raises(RecordError, match="edited"):
+        work(job)
+    assert (job.folder / FILE_NAME).read_bytes() == before
+
+
+def test_a_folder_has_one_at_work(job: Job) -> None:
+    with alone_in(job.folder), pytest.raises(LockedError, match="seed-3 is held"):
+        work(job)
+    assert work(job).fresh
+
+
+def test_a_hold_dies_with_its_owner(job: Job) -> None:
+    source = (
+        "import sys, time, pathlib; from mnist_models.job import alone_in\n"
+        "with alone_in(pathlib.Path(sys.argv[1])): print('held', flush=True); time.sleep(100)"
+    )
+    command = [sys.executable, "-c", source, str(job.folder)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as owner:
+        try:
+            assert owner.stdout is not None
+            assert owner.stdout.readline() == b"held\n"
+            with pytest.raises(LockedError), alone_in(job.folder):
+                pass
+        finally:
+            owner.kill()
+    with alone_in(job.folder):
+        pass
+
+
+def test_a_run_ends_with_its_sweep_and_keeps_its_checkpoint(job: Job) -> None:
+    longer = replace(QUICK, recipe=replace(QUICK.recipe, epochs=500))
+    identity = job.identity | {"recipe": longer.recipe.to_dict()}
+    job = replace(job, experiment=longer, identity=identity)
+
+    def end_the_sweep() -> None:
+        while not (job.folder / CHECKPOINT).exists():
+            time.sleep(0.01)
+        shutil.rmtree(job.board)
+
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(end_the_sweep)
+        with pytest.raises(StoppedError, match="same command goes on"):
+            work(job)
+    kept = load_checkpoint(job.folder, identity)
+    assert kept is not None
+    assert 0 < len(kept.epochs) < 500
+    assert not (job.folder / FILE_NAME).exists()
+
+
+def test_a_worker_without_the_sweeps_files_hands_its_record_back(
+    job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "elsewhere"))
+    (tmp_path / "elsewhere").mkdir()
+    far = replace(job, board=tmp_path / "no board")
+    delivery = work(far)
+    assert not far.folder.exists()
+    assert [path for path in (tmp_path / "elsewhere").rglob("*") if path.is_file()] == []
+    assert deliver(far, delivery).fresh is True
+    assert load_record(far.folder) == delivery.record
+    again = work(far)
+    before = (far.folder / FILE_NAME).stat().st_mtime_ns
+    assert deliver(far, again).fresh is False  # another sweep was faster
+    assert (far.folder / FILE_NAME).stat().st_mtime_ns == before
+    with alone_in(far.folder), pytest.raises(LockedError):
+        deliver(far, again)
+
+
+def test_a_worker_with_other_code_or_data_is_refused(job: Job, tmp_path: Path) -> None:
+    for key in ("model", "md5", "recipe"):
+        with pytest.raises(MismatchError, match=f"has another {key} than"):
+            work(replace(job, identity=job.identity | {key: "other"}))
+    with pytest.raises(DataError):
+        work(replace(job, source=Source("mnist", tmp_path, False, "cpu")))
+    assert not job.folder.exists()
+
+
+def test_a_plan_looks_at_every_folder_first(digits: Dataset, tmp_path: Path) -> None:
+    def planned(*experiments: object, seeds: range = range(3)):  # type: ignore[no-untyped-def]
+        with board_in(tmp_path) as board:
+            return plan(experiments, seeds, digits, tmp_path, board=board, source=DIGITS, threads=1)
+
+    first = planned(QUICK, DIVERGING)
+    assert [(job.experiment.name, job.seed) for job in first.jobs] == [
+        (name, seed) for name in ("quick", "diverging") for seed in range(3)
+    ]
+    assert (first.finished, first.standing, first.epochs) == ([0] * 6, [], 3 * 2 + 3 * 3)
+    folders = [job.folder for job in first.jobs]
+    assert folders[1] == tmp_path / "digits-test" / "quick" / "seed-1"
+
+    def stop(progress: Progress) -> None:
+        if progress.epoch == 2:
+            raise StoppedError
+
+    with pytest.raises(StoppedError):
+        train(QUICK, 0, digits, folders[0], listener=stop)
+    record = train(QUICK, 1, digits, folders[1])
+    second = planned(QUICK)
+    assert ([job.seed for job in second.jobs], second.finished) == ([0, 2], [1, 0])
+    (there,) = second.standing
+    assert (there.seed, there.state, there.seconds) == (1, "standing", record.timing.seconds)
+
+    longer = replace(QUICK, recipe=replace(QUICK.recipe, epochs=9))
+    with pytest.raises(CheckpointError, match="belongs to another run: its recipe"):
+        planned(longer)
+    (folders[0] / CHECKPOINT).unlink()
+    with pytest.raises(RecordExistsError, match="its recipe differ"):
+        planned(longer)
+    assert list(tmp_path.glob(".sweep-*")) == []
+
+
+def test_a_dead_worker_is_replaced_three_times() -> None:
+    assert RETRIES == 3

@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from mnist_models.report.markdown import ReportError
+from mnist_models.report.scale import SWEEPS, scale
+
+from .test_cost import timed
+
+
+def test_the_arithmetic_is_shown_and_right(tmp_path: Path) -> None:
+    text = scale({"a": [timed("a", 0, *[36.0] * 10)]}, tmp_path)
+    assert "| `a` | 1 | 36.0 | 36.0 | 36.0 | 10 | 6 min | 10 h |" in text["cost"]
+    assert "GPU: not measured" in text["cost"]
+    # 10,000 runs of 360 s: 625 rounds of 16, 63 of 160 (62.5 in full), 7 of 1,600 (6.25).
+    assert (
+        "10,000 x 10 x 36.0 s = 1,000 core-hours | 2.6 days | 6.3 h | 42 min |"
+        in (text["machines"])
+    )
+
+
+def test_sweeps_are_shown_only_where_they_were_measured(tmp_path: Path) -> None:
+    assert "Not measured yet" in scale({}, tmp_path)["sweeps"]
+    sweep = {
+        "experiments": ["a", "b"],
+        "epochs": 60,
+        "workers": 2,
+        "threads": 1,
+        "device": "cpu: some, 1 threads",
+        "counts": {"trained": 4, "failed": 0},
+        "wall_seconds": 100.0,
+        "trained_seconds": 180.0,
+    }
+    (tmp_path / SWEEPS).write_text(json.dumps([sweep]))
+    line = scale({}, tmp_path)["sweeps"].splitlines()[-1]
+    assert line == ("| `a`, `b` | 4 | 60 | 2 | 1 | 100 s | 3 min | 1.80 | cpu: some, 1 threads |")
+
+
+@pytest.mark.parametrize("text", ["{", "3", "[3]", "[{}]", '[{"wall_seconds": 0}]'])
+def test_damaged_sweeps_are_one_clear_error(text: str, tmp_path: Path) -> None:
+    (tmp_path / SWEEPS).write_text(text)
+    with pytest.raises(ReportError, match=SWEEPS):
+        scale({}, tmp_path)
+
+
+def test_a_gpu_is_unmeasured_until_a_record_says_otherwise(tmp_path: Path) -> None:
+    record = timed("a", 0, 1.0)
+    there = replace(record, provenance=replace(record.provenance, device="cuda: some"))
+    assert "not measured" not in scale({"a": [record, there]}, tmp_path)["cost"]

@@ -1,0 +1,100 @@
+"""``train --seeds``: several runs, one after the other."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import pytest
+
+from mnist_models.cli import main
+from mnist_models.cli.options import seeds
+from mnist_models.record import FILE_NAME, load_record
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("0-4", [0, 1, 2, 3, 4]),
+        ("0,3,7", [0, 3, 7]),
+        ("5", [5]),
+        ("7, 1-2", [7, 1, 2]),
+        ("3-3", [3]),
+    ],
+)
+def test_seeds(text: str, found: list[int]) -> None:
+    assert seeds(text) == found
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "expected seeds such as 0-4 or 0,3,7"),
+        ("-1", "expected seeds such as"),
+        ("a-b", "expected seeds such as"),
+        ("1..3", "expected seeds such as"),
+        ("0,", "expected seeds such as"),
+        ("٣", "expected seeds such as"),
+        ("0;rm -rf x", "expected seeds such as"),
+        ("4-0", "4-0 runs backwards"),
+        ("0-999999999", "at most 1000"),
+        ("0-999,1000-1999", "at most 1000"),
+        ("0-3,2", "2 is there twice"),
+    ],
+)
+def test_bad_seeds(text: str, message: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match=message):
+        seeds(text)
+
+
+def train(*arguments: object) -> int:
+    return main(["train", "steps-3", "--dataset", "digits", "--epochs", "1", *map(str, arguments)])
+
+
+def test_trains_each_seed_and_skips_what_stands(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "summary"))
+    out = ["--out", tmp_path / "runs"]
+    assert train("--seed", 1, *out, "--json") == 0
+    alone = json.loads(capsys.readouterr().out)
+    assert alone["seed"] == 1
+    first = Path(alone["record"]).read_bytes()
+    assert train("--seeds", "0-1", *out, "--json") == 0
+    captured = capsys.readouterr()
+    assert [run["seed"] for run in json.loads(captured.out)] == [0, 1]
+    assert captured.err.count("holds this very run already") == 1
+    assert Path(alone["record"]).read_bytes() == first
+    folders = [tmp_path / "runs" / "digits-test" / "steps-3" / f"seed-{n}" for n in range(2)]
+    assert [load_record(folder).seed for folder in folders] == [0, 1]
+    assert len({load_record(folder).final.test_loss for folder in folders}) == 2
+    assert (tmp_path / "summary").read_text().count("### steps-3, seed") == 3
+
+
+def test_another_record_in_the_way_shows_before_any_training(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = ["--out", tmp_path]
+    assert train("--seed", 1, *out) == 0
+    before = (tmp_path / "digits-test" / "steps-3" / "seed-1" / FILE_NAME).read_bytes()
+    assert train("--seeds", "0-1", "--epochs", 2, *out) == 2
+    assert "holds the record of another run" in capsys.readouterr().err
+    assert not (tmp_path / "digits-test" / "steps-3" / "seed-0").exists()
+    assert (tmp_path / "digits-test" / "steps-3" / "seed-1" / FILE_NAME).read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--seed", "0", "--seeds", "1-2"], "not allowed with argument --seed"),
+        (["--seeds", "4-0"], "runs backwards"),
+        (["--seeds=-1"], "expected seeds such as"),
+    ],
+)
+def test_bad_input_is_status_2(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["train", *arguments])
+    assert message in capsys.readouterr().err
