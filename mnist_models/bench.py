@@ -20,7 +20,6 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
-from torchvision import transforms
 
 from mnist_models.data import MEAN, STD, Dataset
 from mnist_models.models import Experiment, find_experiment
@@ -122,6 +121,8 @@ class _Images(TorchDataset[tuple[Tensor, int]]):
 
 def _notebook_step(device: torch.device, data: Dataset) -> Generator[None, None, None]:
     """steps-6 as its document gives it: DataLoader, PIL transforms, plain loop, torch's layers."""
+    from torchvision import transforms  # noqa: PLC0415 - takes seconds; only this pipeline needs it
+
     transform = transforms.Compose(
         [
             transforms.RandomRotation((-7.0, 7.0)),

@@ -22,15 +22,20 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from torchvision.datasets import MNIST
 from tqdm import tqdm
 
-MIRRORS: tuple[str, ...] = tuple(MNIST.mirrors)
+MIRRORS: tuple[str, ...] = ()  # asked instead of torchvision's where there are any
 _ROUNDS = 2  # over all mirrors
 _TIMEOUT = 10.0  # seconds without an answer, or without a further byte
 _PATIENCE = 30.0  # seconds of failures for one file, after which no mirror is asked any more
 _SLOWEST = 600.0  # seconds for one file: the largest has 10 MB, so that is 16 KB/s
 _CHUNK = 1 << 16  # bytes
+
+
+def _mirrors() -> tuple[str, ...]:
+    from torchvision.datasets import MNIST  # noqa: PLC0415 - takes seconds; only a download needs it
+
+    return MIRRORS or tuple(MNIST.mirrors)
 
 
 class DataError(Exception):
@@ -177,7 +182,7 @@ def _problem(content: bytes, file: RawFile) -> str | None:
 def _download(root: Path, file: RawFile, progress: bool) -> bytes:
     errors: list[str] = []
     give_up = time.monotonic() + _PATIENCE
-    for mirror in MIRRORS * _ROUNDS:
+    for mirror in _mirrors() * _ROUNDS:
         if time.monotonic() > give_up:
             break
         try:

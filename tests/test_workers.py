@@ -92,7 +92,7 @@ def test_ctrl_c_reaches_no_worker() -> None:
         busy = executor.submit(time.sleep, 0.7)
         time.sleep(0.3)
         os.kill(worker, signal.SIGINT)
-        assert busy.result() is None
+        assert busy.exception() is None
 
 
 @pytest.mark.parametrize("deaf", [False, True])
