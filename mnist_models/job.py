@@ -212,7 +212,11 @@ def _refuse_mismatch(job: Job, data: Dataset) -> None:
 def _own_folder(job: Job) -> Path:
     """Where a worker trains by itself; after its death another one on the machine goes on there."""
     digest = hashlib.sha256(canonical(job.identity)).hexdigest()
-    return Path(tempfile.gettempdir()) / f"mnist-models-{os.getuid()}" / digest
+    place = Path(tempfile.gettempdir()) / f"mnist-models-{os.getuid()}"
+    place.mkdir(mode=0o700, exist_ok=True)
+    if place.is_symlink() or place.stat().st_uid != os.getuid():
+        raise MismatchError(f"{place} belongs to somebody else: set TMPDIR to a folder of your own")
+    return place / digest
 
 
 class _Note:

@@ -2,7 +2,7 @@
 
 A record is a folder: ``record.json`` and the weights of the last epochs as safetensors.
 Accuracies are integers, correct out of total. A digest over the canonical JSON shows an edit,
-the sha256 of each weight file a swap. Nothing is ever unpickled.
+the sha256 of each weight file a swap. No file is ever unpickled.
 """
 
 from __future__ import annotations

@@ -93,8 +93,8 @@ assert all("Its own notebook gives" in " ".join(step.claim.problems) for step in
 # ## One change at a time?
 #
 # What each step changed, read from the recipes. Steps 5 and 6 each changed several things at once,
-# so that their gain cannot be assigned to any of them: in step 5 the momentum beside the
-# augmentation, in step 6 the batch size (from 128 to 64) beside the schedule.
+# so that what came of it cannot be assigned to any of them: in step 5 the momentum beside the
+# augmentation, in step 6 the batch size (from 128 to 64) and the momentum beside the schedule.
 
 # %%
 display(exhibits.change_table(steps))

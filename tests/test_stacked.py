@@ -393,6 +393,24 @@ def test_the_command_trains_so_many_at_a_time_and_says_which_diverged(
     assert [record.stacked for record in found] == [True, False]
 
 
+def test_one_after_the_other_a_seed_that_diverges_costs_the_others_nothing_either(
+    digits: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    experiment = EXPERIMENTS["steps-3"]
+    experiment = replace(experiment, recipe=replace(experiment.recipe, epochs=2))
+    folder = tmp_path / "digits-test/steps-3/seed-1"
+    with pytest.raises(Stop):
+        train_stacked(experiment, {1: folder}, digits, listener=stop_at(2, None, step=1))
+    poison(experiment, digits, folder, float("nan"))
+    options = ("--epochs", 2, "--out", tmp_path, "--resume", "--json")
+    assert command("steps-3", "--seeds", "1-2", *options) == 2
+    captured = capsys.readouterr()
+    diverged, sound = json.loads(captured.out)
+    assert (diverged["seed"], diverged["record"]) == (1, None)
+    assert f"error: seed 1: {diverged['cause']}" in captured.err
+    assert load_record(Path(sound["record"]).parent).seed == 2
+
+
 def test_the_bar_names_the_seed_of_each_line(
     tiny: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

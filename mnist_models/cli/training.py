@@ -163,9 +163,13 @@ def _train(
     try:
         if options.stacked:
             return train_stacked(experiment, folders, data, **how)
-        return {
-            seed: train(experiment, seed, data, folder, **how) for seed, folder in folders.items()
-        }
+        (seed, folder), *_ = folders.items()
+        try:
+            return {seed: train(experiment, seed, data, folder, **how)}
+        except DivergedError as error:
+            if not options.seeds:
+                raise
+            return {seed: error}  # the other seeds are still to come
     except (KeyboardInterrupt, SystemExit):  # Ctrl-C, SIGTERM
         bar.close()
         where = ", ".join(map(str, folders.values()))

@@ -12,7 +12,7 @@ from mnist_models.exhibits.shown import NO_RECORD, Markdown, brief, rows_of
 from mnist_models.lesson import changes
 from mnist_models.models import Experiment
 from mnist_models.receptive_field import layer_table
-from mnist_models.report.reproduction import Row
+from mnist_models.report.reproduction import Row, claim_text
 from mnist_models.report.status import accuracy
 
 _MARKS = {True: "pass", False: "**FAIL**", None: "unknown"}
@@ -60,7 +60,7 @@ def ladder(rows: Sequence[Row]) -> Markdown:
 def _step(row: Row) -> str:
     experiment = row.experiment
     result = NO_RECORD if row.found is None else accuracy(row.found)
-    claimed = f"; claimed: {experiment.claim.percent:.2f} %" if experiment.claim else ""
+    claimed = f"; claimed: {claim_text(experiment.claim)}" if experiment.claim else ""
     return (
         f"**`{experiment.name}`**: {row.parameters:,} parameters, receptive field {row.before} / "
         f"{row.after} pixels\n\n"

@@ -146,7 +146,7 @@ register(
         target="The same accuracy within 14 epochs.",
         analysis=(
             "The network of blocks-2 under a doubled learning rate, less momentum and a smaller "
-            "rotation: fewer epochs, less steady."
+            "rotation: fewer epochs; the document finds it less steady."
         ),
         system=SYSTEM,
         claim=Claim(

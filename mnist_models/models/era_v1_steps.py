@@ -18,7 +18,7 @@ SYSTEM = System(
     findings=(
         "It describes a falling learning rate, but the published loop never steps the schedule.",
         "The accuracies of steps 1 to 5 differ from those in its own notebooks.",
-        "Steps 1 to 5 ran with batches of 128, step 6 with 64: two things changed at once.",
+        "Steps 1 to 5 ran with batches of 128, step 6 with 64, besides its other changes.",
     ),
 )
 
@@ -116,8 +116,9 @@ _STEPS = (
         _PLAIN,
         _claim(98.72, 14, "98.55"),
         "Fewer parameters: thinner before the pooling, wider after the averaging.",
-        "7,400 parameters learn slowly and underfit a little; normalisation should speed it up. "
-        "The receptive field shrank to 14 before the averaging, which nobody noticed.",
+        "The document finds that it learns slowly and underfits a little, and expects "
+        "normalisation to speed it up. The receptive field shrank to 14 before the averaging, "
+        "which nobody noticed.",
     ),
     (
         "steps-3",
@@ -133,8 +134,8 @@ _STEPS = (
         _PLAIN,
         _claim(99.22, 13, "99.24"),
         "Dropout after every BatchNorm, against overfitting.",
-        "A network of this size hardly overfits: Dropout lowers the training accuracy and does "
-        "nothing for the test accuracy.",
+        "The document sees the training accuracy fall and the test accuracy stay: a network of "
+        "this size hardly overfits.",
     ),
     (
         "steps-5",
@@ -142,7 +143,7 @@ _STEPS = (
         replace(_PLAIN, momentum=0.95, augmentation=_AUGMENTATION),
         _claim(99.34, 13, "99.27"),
         "Rotation, affine and colour augmentation, chosen from the digits it got wrong.",
-        "The training images are now harder than the test images, and the test accuracy gains. "
+        "The training images are now harder than the test images; the document reports a gain. "
         "Momentum rose to 0.95 in the same step, so that two things changed at once.",
     ),
     (
@@ -154,7 +155,8 @@ _STEPS = (
             11,
             "",
             "It describes a LambdaLR schedule, but the published loop never steps it.",
-            "Steps 1 to 5 ran with batch 128, this one with 64: two things changed at once.",
+            "Steps 1 to 5 ran with batch 128, this one with 64, and the momentum fell back to 0.9: "
+            "three things changed at once.",
         ),
         "A falling learning rate, for 99.4 % in each of the last epochs.",
         "With the schedule really stepped, the learning rate falls by a third every epoch and "

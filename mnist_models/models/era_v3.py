@@ -58,8 +58,8 @@ register(
         assignment=ERA_V3,
         target="99.4 % with fewer than 20,000 parameters, validated by GitHub Actions.",
         analysis=(
-            "A 5x5 kernel and two strides reach far with few layers; no augmentation is needed "
-            "at this size. Without a schedule the accuracy still moves from epoch to epoch."
+            "A 5x5 kernel and two strides reach far with few layers; the document needs no "
+            "augmentation. Without a schedule the accuracy moves from epoch to epoch."
         ),
         system=SYSTEM,
         breaks_card=frozenset({"parameters"}),

@@ -116,8 +116,8 @@ _ITERATIONS = (
             ),
         ),
         "The same network, steadier: a larger learning rate that falls a hundredfold.",
-        "A hundredfold fall after the tenth epoch steadies it; the document still saw it shift "
-        "between 99.39 and 99.42.",
+        "A hundredfold fall after the tenth epoch is to steady it; the document still saw it "
+        "shift between 99.39 and 99.42.",
     ),
     (
         "eva4-3",
@@ -125,8 +125,8 @@ _ITERATIONS = (
         replace(_FIRST, batch_size=128, schedule=Step(every=10, gamma=0.1)),
         Claim(99.44, epoch=12, problems=(_ONE_RUN, "Two epochs later it fell to 99.37.")),
         "A gentler start and a gentler fall.",
-        "As good as the second iteration: schedules of this kind differ by less than two runs of "
-        "one of them do.",
+        "The document finds it as good as its second iteration: a difference that a single run "
+        "of each could not have shown.",
     ),
     (
         "eva4-final",

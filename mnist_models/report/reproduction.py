@@ -103,14 +103,16 @@ def reproduction(found: Iterable[Row]) -> str:
             f"`{row.experiment.name}`",
             _count(row.parameters),
             f"{_pixels(row.before)} / {_pixels(row.after)}",
-            _claimed(row.experiment.claim),
+            claim_text(row.experiment.claim),
             accuracy(row.found),
             _kept(row.found),
             _judgement(row),
         )
         for row in shown
     ]
-    return table(_HEADER, lines) + "\nWhy a claim does not hold up:\n\n" + "".join(_why(shown))
+    return (
+        table(_HEADER, lines) + "\nWhat does not hold up in the claims:\n\n" + "".join(_why(shown))
+    )
 
 
 def _count(number: int | None) -> str:
@@ -121,7 +123,8 @@ def _pixels(field: int | None) -> str:
     return "unknown" if field is None else str(field)
 
 
-def _claimed(claim: Claim | None) -> str:
+def claim_text(claim: Claim | None) -> str:
+    """What was claimed, in words: ``99.48 %``, and on which images where not on test images."""
     if claim is None:
         return "ablation"
     where = " of its training images" if claim.measured_on == "training" else ""
@@ -142,10 +145,10 @@ def _judgement(row: Row) -> str:
     if claim.measured_on == "training":
         verdict = "above" if 100 * found.mean / found.total >= claim.percent else "below"
         return f"never measured on test images; the mean measured here lies {verdict} it"
+    if found.deviation is None:
+        return f"{'reached' if row.reproduced else 'not reached'} by the one seed"
     if row.reproduced:
         return "reached"
-    if found.deviation is None:
-        return f"not reached: {percent(found.mean, found.total)}"
     low = percent(found.mean - found.deviation, found.total)
     return f"not reached: mean less deviation is {low}"
 
@@ -195,7 +198,7 @@ def section(system: System, found: Iterable[Row], pictures: str = "") -> str:
 
 def _step(row: Row) -> str:
     experiment = row.experiment
-    claim = f"; claimed: {_claimed(experiment.claim)}" if experiment.claim else ""
+    claim = f"; claimed: {claim_text(experiment.claim)}" if experiment.claim else ""
     return (
         f"**`{experiment.name}`**, {_count(row.parameters)} parameters, receptive field "
         f"{_pixels(row.before)} / {_pixels(row.after)}\n\n"
