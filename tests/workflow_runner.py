@@ -175,7 +175,7 @@ class Job:
             stderr=subprocess.STDOUT,
             text=True,
             check=False,
-            timeout=300,
+            timeout=900,
         )
         self.log += f"$ {script}\n{done.stdout}"
         if done.returncode != 0:
