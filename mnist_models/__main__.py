@@ -11,6 +11,15 @@ def run() -> int:
         return main()
     except KeyboardInterrupt:
         return 130
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.startswith("mnist_models"):
+            raise
+        sys.stderr.write(
+            f"error: {error.name} is not installed for {sys.executable}: "
+            "python3 -m venv .venv && .venv/bin/pip install -r requirements.txt, "
+            "then run .venv/bin/python -m mnist_models\n"
+        )
+        return 2
 
 
 if __name__ == "__main__":

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -146,7 +148,8 @@ def _compare(verdict: Verdict, record: Record, weights: Weights, result: Score) 
             f"{result.total}, the record says {stored.test_correct} "
             f"(a difference of {TOLERANCE} is rounding, more is not)"
         )
-    if abs(result.loss - stored.test_loss) > LOSS_TOLERANCE * max(result.loss, stored.test_loss):
+    allowed = LOSS_TOLERANCE * max(result.loss, stored.test_loss)
+    if not abs(result.loss - stored.test_loss) <= allowed:  # NaN is within no tolerance
         verdict.problems.append(
             f"{verdict.folder / weights.file}: epoch {weights.epoch} has a loss of "
             f"{result.loss:.6g}, the record says {stored.test_loss:.6g}"
@@ -189,11 +192,24 @@ def verify(root: Path, data: Dataset) -> Iterator[Verdict]:
         verdict = evaluate(folder, data)
         if verdict.record is not None:
             verdict.problems.extend(_publication_problems(folder, verdict))
-            for weights in verdict.record.weights:
-                twin = seen.setdefault(weights.sha256, folder)
+            for name, mark in _marks(folder, verdict.record):
+                twin = seen.setdefault(mark, folder)
                 if twin != folder:
-                    verdict.problems.append(f"{folder}: {weights.file} is the same as in {twin}")
+                    verdict.problems.append(f"{folder}: {name} is the same as in {twin}")
         yield verdict
+
+
+def _marks(folder: Path, record: Record) -> Iterator[tuple[str, str]]:
+    """What no two runs share, by name: the course of the losses, the tensors of each file."""
+    course = [[epoch.train_loss, epoch.test_loss] for epoch in record.epochs]
+    yield "the course of its losses", f"losses {course}"
+    for weights in record.weights:
+        with suppress(RecordError):  # reported already
+            digest = hashlib.sha256()
+            for name, tensor in sorted(load_weights(folder, weights).items()):
+                if tensor.is_floating_point():  # a count of batches is the same in all runs
+                    digest.update(name.encode() + tensor.contiguous().numpy().tobytes())
+            yield weights.file, f"tensors {digest.hexdigest()}"
 
 
 def _publication_problems(folder: Path, verdict: Verdict) -> Iterator[str]:

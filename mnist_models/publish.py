@@ -23,7 +23,10 @@ FOLDER = "badges"
 _SECONDS = 120  # of one conversation with the remote
 _BOT = "github-actions[bot]"
 _EMAIL = "41898282+github-actions[bot]@users.noreply.github.com"
+_PLAIN = ("--porcelain", "--no-recurse-submodules", "--no-follow-tags")  # whatever the settings
+_ELSEWHERE = {"GIT_DIR", "GIT_WORK_TREE", "GIT_OBJECT_DIRECTORY", "GIT_INDEX_FILE"}
 _ENVIRONMENT = {
+    "GIT_NO_REPLACE_OBJECTS": "1",  # the tested commit itself, not one put in its place
     "GIT_AUTHOR_NAME": _BOT,
     "GIT_AUTHOR_EMAIL": _EMAIL,
     "GIT_COMMITTER_NAME": _BOT,
@@ -114,7 +117,7 @@ def publish(
     # The lease does not force anything: the new commit stands on the tested one. It turns the
     # push down unless the branch still is where it was tested, even where it was wound back.
     lease = f"--force-with-lease={reference}:{commit}"
-    pushed = _run(root, "push", "--porcelain", lease, remote, f"{made}:{reference}")
+    pushed = _run(root, "push", *_PLAIN, lease, remote, f"{made}:{reference}")
     if pushed.returncode == 0:
         return Publication("pushed", made, f"{made[:12]} is on {branch} of {remote}")
     try:
@@ -171,6 +174,11 @@ def _git(
     return done.stdout.decode()
 
 
+def _inherited() -> dict[str, str]:
+    """The environment without what would have git look at another repository than `root`."""
+    return {key: value for key, value in os.environ.items() if key not in _ELSEWHERE}
+
+
 def _run(
     root: Path, *arguments: str, given: bytes = b"", extra: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[bytes]:
@@ -181,7 +189,7 @@ def _run(
             input=given,
             capture_output=True,
             check=False,
-            env=os.environ | _ENVIRONMENT | dict(extra or {}),
+            env=_inherited() | _ENVIRONMENT | dict(extra or {}),
             timeout=_SECONDS,
         )
     except FileNotFoundError as error:

@@ -153,7 +153,9 @@ def load_record(folder: Path) -> Record:
     """
     path = folder / FILE_NAME
     try:
-        table = json.loads(path.read_bytes(), parse_constant=_refuse_constant)
+        table = json.loads(
+            path.read_bytes(), parse_constant=_refuse_constant, object_pairs_hook=_refuse_twins
+        )
     except FileNotFoundError:
         raise RecordError(f"no record: {path} does not exist") from None
     except (OSError, ValueError, RecursionError) as error:
@@ -176,6 +178,14 @@ def _refuse_constant(text: str) -> None:
     raise ValueError(f"{text} is no number of a record")
 
 
+def _refuse_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The last of two equal keys would count, and a reader would see the first."""
+    table = dict(pairs)
+    if len(table) < len(pairs):
+        raise ValueError(f"a table has two entries of one name: {[key for key, _ in pairs]}")
+    return table
+
+
 def _inconsistency(record: Record) -> str:
     """The first field that contradicts another, in words; empty where none does."""
     for problems in (_run_problems, _epoch_problems, _result_problems):
@@ -194,6 +204,9 @@ def _run_problems(record: Record) -> Iterator[str]:
         yield f"epochs: numbered {numbers}, expected 1, 2, ... without gaps"
     if record.recipe.get("epochs") != len(numbers):
         yield f"epochs: {len(numbers)} of them, the recipe has {record.recipe.get('epochs')!r}"
+    seconds = record.timing.epoch_seconds
+    if len(seconds) != len(numbers) or min(seconds, default=0) <= 0:
+        yield f"timing.epoch_seconds: found {seconds}, expected one above 0 for each epoch"
     if [weights.epoch for weights in record.weights] != numbers[-KEPT_EPOCHS:]:
         yield f"weights: not one file for each of the epochs {numbers[-KEPT_EPOCHS:]}"
     for weights in record.weights:

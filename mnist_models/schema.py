@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import re
 import types
 import typing
 from dataclasses import fields, is_dataclass
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class SchemaError(ValueError):
@@ -50,6 +52,8 @@ def _is(kind: type, value: Any) -> bool:
             return isinstance(value, int | float) and math.isfinite(float(value))
         except OverflowError:  # a whole number beyond any float
             return False
+    if kind is str:  # half a surrogate pair cannot be written to any file
+        return isinstance(value, str) and not _SURROGATE.search(value)
     return isinstance(value, kind)
 
 

@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from typing import Any, NoReturn
 
 _GRACE = 5.0  # seconds that a worker has to leave after SIGTERM, before SIGKILL
@@ -200,8 +201,6 @@ class _Slot:
                 os.kill(pid, number)
 
     def _serve(self) -> None:
-        # The worker inherits it: Ctrl-C, which reaches all processes of a terminal, is ours alone.
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         while (item := self._waiting.get()) is not None:
             future, call, arguments, named = item
             if not future.set_running_or_notify_cancel():
@@ -216,6 +215,10 @@ class _Slot:
 
     def _ready(self) -> ProcessPoolExecutor:
         if self._pool is None:
+            # The worker inherits it: Ctrl-C, which reaches all processes of a terminal, is ours
+            # alone. The tracker comes first, since its own start unblocks the signal again.
+            resource_tracker.ensure_running()
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
             self._pool = ProcessPoolExecutor(
                 1, multiprocessing.get_context("spawn"), _settle, (self._place,)
             )

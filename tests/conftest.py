@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import warnings
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import torch
 from mnist_models import data
 from mnist_models.data import Dataset
 
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as in a shell's background job
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # what tests start would inherit it
 os.environ["OMP_NUM_THREADS"] = "1"  # for the commands that tests start: they share the cores
 torch.set_num_threads(1)
 

@@ -309,3 +309,18 @@ def test_a_reader_that_leaves_gets_no_traceback_and_no_success() -> None:
         errors = process.stderr.read()
         assert process.wait(timeout=60) == 141
     assert errors == b""
+
+
+def test_a_missing_package_is_named_with_the_set_up() -> None:
+    code = "import sys; sys.modules['anybadge'] = None; import mnist_models.__main__ as m; m.run()"
+    done = subprocess.run(
+        [sys.executable, "-c", code.replace("m.run()", "sys.exit(m.run())")],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: anybadge is not installed for ")
+    assert "pip install -r requirements.txt" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 import safetensors.torch
 import torch
+from safetensors.torch import load, save
 
 from mnist_models.data import Dataset
-from mnist_models.evaluate import TOLERANCE, Verdict, evaluate, verify
+from mnist_models.evaluate import TOLERANCE, Verdict, _compare, evaluate, verify
 from mnist_models.models import EXPERIMENTS
 from mnist_models.record import (
     FILE_NAME,
@@ -22,6 +23,7 @@ from mnist_models.record import (
     load_record,
     save_record,
 )
+from mnist_models.score import Score
 from mnist_models.train import train
 
 from .test_record import edit
@@ -191,7 +193,43 @@ def test_a_seed_counts_once(root: Path, folder: Path, few: Dataset) -> None:
     shutil.copytree(folder, folder.with_name("seed-2"))
     assert "the record belongs into .../digits-test/steps-3/seed-0" in verified(root, few)
     edit(folder.with_name("seed-2"), lambda table: table.update(seed=2))
-    assert "epoch-02.safetensors is the same as in" in verified(root, few)
+    found = verified(root, few)
+    assert "the course of its losses is the same as in" in found
+    assert "epoch-02.safetensors is the same as in" in found
+
+
+def test_a_copied_seed_is_found_in_files_of_other_bytes(
+    root: Path, folder: Path, few: Dataset
+) -> None:
+    """The same tensors with other metadata, the same run with other losses: one is enough."""
+    copied = folder.with_name("seed-2")
+    shutil.copytree(folder, copied)
+    digests = []
+    for weights in load_record(folder).weights:
+        path = copied / weights.file
+        path.write_bytes(save(load(path.read_bytes()), metadata={"seed": "2"}))
+        digests.append(hashlib.sha256(path.read_bytes()).hexdigest())
+
+    def disguise(table: dict[str, Any]) -> None:
+        table.update(seed=2)
+        table["epochs"][0]["train_loss"] += 0.01
+        for entry, digest in zip(table["weights"], digests, strict=True):
+            entry["sha256"] = digest
+
+    edit(copied, disguise)
+    found = verified(root, few)
+    assert "epoch-02.safetensors is the same as in" in found
+    assert "the course of its losses" not in found
+
+
+def test_a_loss_that_is_no_number_is_within_no_tolerance(folder: Path, few: Dataset) -> None:
+    record = load_record(folder)
+    verdict = Verdict(folder, record)
+    weights = record.weights[0]
+    stored = record.epochs[weights.epoch - 1]
+    measured = Score(float("nan"), stored.test_correct, stored.test_total, [], [])
+    _compare(verdict, record, weights, measured)
+    assert "has a loss of nan" in verdict.problems[0]
 
 
 def test_another_recipe_than_the_registered_one(root: Path, folder: Path, few: Dataset) -> None:

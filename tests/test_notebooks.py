@@ -22,11 +22,13 @@ from mnist_models.notebooks import execute as execution
 from mnist_models.notebooks.execute import execute
 from mnist_models.notebooks.pair import find_names, read_source
 from mnist_models.notebooks.stale import Problem, problems, refresh
+from mnist_models.project import slug
 from mnist_models.report import published
 
 from .test_record import edit
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+SLUG = slug(REPOSITORY)
 RECORD = Path("records/mnist-test/attempt-3/seed-0")
 SOURCE = """# ---
 # jupyter:
@@ -142,10 +144,10 @@ def test_it_runs_in_this_interpreter_and_twice_alike(
 def test_the_button_and_the_setup_come_from_the_slug(root: Path) -> None:
     colab = "https://colab.research.google.com/github/{}/blob/main/notebooks/tiny.ipynb"
     cells = read_source(root, "tiny").cells
-    assert colab.format("mnist-models/mnist-models") in cells[0].text
-    assert '"https://github.com/mnist-models/mnist-models"' in cells[1].text
+    assert colab.format(SLUG) in cells[0].text
+    assert f'"https://github.com/{SLUG}"' in cells[1].text
     project = root / "pyproject.toml"
-    project.write_text(project.read_text().replace("mnist-models/mnist-models", "Ada/digits.v2"))
+    project.write_text(project.read_text().replace(SLUG, "Ada/digits.v2"))
     stale_cells = found(root)
     assert [(p.file, p.line) for p in stale_cells] == [
         ("notebooks/tiny.py", cells[0].line),
@@ -308,6 +310,7 @@ DAMAGED = {
     "syntax": ("1 + 1)", "1 + )", r":52: this is no Python"),
     "no setup": (' generated="setup"', "", r"found the generated cells \['button'\]"),
     "systems": ("- attempt\n", "- attempts\n", "expected a list of frontier, era-v1-blocks"),
+    "nested systems": ("- attempt\n", "- [attempt]\n", "expected a list of frontier"),
     "no systems": ("systems:\n", "others:\n", "expected a list of frontier"),
     "header": ("systems:\n", "systems: [[\n", ":1: the header cannot be read"),
     "markers": ("# %% [markdown] generated", "# generated", "expected a jupytext py:percent"),
@@ -337,6 +340,19 @@ def test_damaged_files(
         assert main(["notebooks", option, "--root", str(root)]) == 2
         assert f"tiny.{suffix}" in capsys.readouterr().err
     assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize("table", ["text", [], None, {"records": "text"}], ids=str)
+def test_digests_that_are_none(
+    root: Path, table: object, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = root / "notebooks" / "tiny.ipynb"
+    notebook = json.loads(path.read_text())
+    notebook["metadata"]["mnist_models"] = table
+    path.write_text(json.dumps(notebook))
+    for option in ("--check", "--refresh"):
+        assert main(["notebooks", option, "--root", str(root)]) == 2
+        assert "expected a table of digests" in capsys.readouterr().err
 
 
 def test_the_command(
@@ -404,7 +420,7 @@ def test_the_setup_finds_the_package_of_the_clone(root: Path, folder: str) -> No
 
 def test_the_setup_clones_in_colab(root: Path, tmp_path: Path) -> None:
     """With git's own redirection of an address, and a pip that says what it was asked."""
-    origin = tmp_path / "mnist-models" / "mnist-models"
+    origin = tmp_path / SLUG
     (origin / "notebooks").mkdir(parents=True)
     (origin / "notebooks" / "a.py").touch()
     (origin / "mnist_models").mkdir()
@@ -427,10 +443,10 @@ def test_the_setup_clones_in_colab(root: Path, tmp_path: Path) -> None:
         "ASKED": str(tmp_path / "asked"),
     }
     code = head + setup_of(root) + end + setup_of(root) + end  # twice: a cell may be run again
-    where = f"True {colab}/mnist-models/notebooks\n"
+    where = f"True {colab}/{origin.name}/notebooks\n"
     for _ in range(2):  # and in a new runtime
         assert python(code, colab, **environment) == where * 2
-    assert (tmp_path / "asked").read_text() == "-m pip install -q ./mnist-models\n"
+    assert (tmp_path / "asked").read_text() == f"-m pip install -q ./{origin.name}\n"
 
 
 def test_the_notebooks_of_the_repository(capsys: pytest.CaptureFixture[str]) -> None:

@@ -118,6 +118,28 @@ def test_pushes_the_six_files_and_nothing_else(place: Place) -> None:
     assert git(place.clone, "rev-parse", "HEAD") == place.tested
 
 
+def test_settings_of_git_change_nothing(place: Place) -> None:
+    for key, value in (("push.recurseSubmodules", "only"), ("push.followTags", "true")):
+        git(place.clone, "config", key, value)
+    git(place.clone, "tag", "-a", "mine", "-m", "mine")
+    evil = commit(place.clone, "evil.txt", "evil\n")
+    git(place.clone, "replace", place.tested, evil)
+    assert place.publish() == "pushed"
+    changed = git(place.remote, "diff", "--name-only", place.tested, "main")
+    assert changed.splitlines() == SIX
+    assert git(place.remote, "tag") == ""
+
+
+def test_another_repository_named_in_the_environment_is_left_alone(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    git(tmp_path, "init", "-q", "other")
+    monkeypatch.setenv("GIT_DIR", str(tmp_path / "other" / ".git"))
+    assert place.publish() == "pushed"
+    monkeypatch.delenv("GIT_DIR")
+    assert git(place.remote, "rev-parse", "main^") == place.tested
+
+
 def test_nothing_changed_makes_no_commit(place: Place) -> None:
     assert place.publish() == "pushed"
     git(place.clone, "pull", "-q", "--ff-only", "origin", "main")

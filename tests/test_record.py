@@ -112,6 +112,15 @@ CONTRADICTIONS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "fewer wrong": (lambda t: t["misclassified"].pop(), "the last epoch missed 10"),
     "wrong twice": (lambda t: t["misclassified"].__setitem__(1, 0), "not ascending"),
     "wrong beyond": (lambda t: t["misclassified"].__setitem__(-1, 100), "not ascending"),
+    "no seconds": (lambda t: t["timing"].update(epoch_seconds=[]), "one above 0 for each epoch"),
+    "no time at all": (
+        lambda t: t["timing"].update(epoch_seconds=[0.0] * 4),
+        "one above 0 for each epoch",
+    ),
+    "half a character": (
+        lambda t: t["provenance"].update(device="\ud800"),
+        "provenance.device: found",
+    ),
     "weights missing": (lambda t: t["weights"].pop(), "one file for each"),
     "weights elsewhere": (lambda t: t["weights"][0].update(file="../x"), "expected 'epoch-02"),
     "field missing": (lambda t: t.pop("timing"), "timing: missing"),
@@ -132,6 +141,14 @@ def test_a_contradiction_is_refused_even_when_signed(folder: Path, name: str) ->
     with pytest.raises(RecordError, match=message) as caught:
         load_record(folder)
     assert str(folder / FILE_NAME) in str(caught.value)
+
+
+def test_what_stands_twice_is_refused(folder: Path) -> None:
+    """The last of two entries would count, and a reader would see the first."""
+    path = folder / FILE_NAME
+    path.write_text('{"seed": 99, ' + path.read_text().lstrip().removeprefix("{"))
+    with pytest.raises(RecordError, match="two entries of one name"):
+        load_record(folder)
 
 
 def test_an_edit_shows_in_the_digest(folder: Path) -> None:

@@ -90,6 +90,20 @@ def test_a_dry_run_estimates_from_records(
     assert sorted(Path("runs").rglob("*")) == before
 
 
+def test_a_run_is_not_split_between_workers(
+    digits: Dataset, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trained(digits, 0)
+    capsys.readouterr()
+    said = []
+    for workers in (1, 2):
+        assert sweep("quick", "--seeds", "1", "--dry-run", "--workers", workers) == 0
+        said.append(capsys.readouterr().out.replace(f"on {workers} workers", ""))
+    assert said[0] == said[1]
+    assert sweep("diverging", "--seeds", "1", "--dry-run", "--workers", 2) == 0
+    assert "at that pace" not in capsys.readouterr().out
+
+
 def test_what_stands_needs_no_worker(digits: Dataset, capsys: pytest.CaptureFixture[str]) -> None:
     for seed in (0, 1):
         trained(digits, seed)

@@ -51,6 +51,14 @@ def test_no_expression_stands_in_a_script(path: Path) -> None:
     assert not [step["name"] for step in steps(path) if "${{" in step.get("run", "")]
 
 
+def test_no_file_of_the_caller_passes_for_pythons_own() -> None:
+    """Beside a student's model.py may lie a pip.py: the action runs every module with -P."""
+    runs = [step["run"] for step in steps(ACTION) if "run" in step]
+    modules = [line for run in runs for line in run.splitlines() if " -m " in line]
+    assert len(modules) == 3
+    assert all(" -P -m " in line for line in modules)
+
+
 @pytest.mark.parametrize("path", FILES, ids=identify)
 def test_no_secret_is_named(path: Path) -> None:
     text = path.read_text()

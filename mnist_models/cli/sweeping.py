@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import functools
+import math
 import os
 import sys
 import time
@@ -244,7 +245,10 @@ def _show_plan(planned: Plan, workers: int, options: argparse.Namespace) -> int:
         )
         return 0
     print(table(("experiment", "seed", "epochs to train", "seconds", "by records"), rows))
-    said = f", {duration(training / workers)} on {workers} workers at that pace" if workers else ""
+    said = ""
+    if workers and (counted := sum(row[3] is not None for row in rows)):
+        pace = duration(math.ceil(counted / workers) * training / counted)  # no run is split
+        said = f", {pace} on {workers} workers at that pace"
     print(
         f"{len(rows)} runs to train, {len(planned.standing)} stand already; "
         f"{duration(training)} of training{said}"

@@ -159,7 +159,7 @@ def _refuse_damage(path: Path, cell: Cell) -> None:
 def _systems(path: Path, wanted: Any) -> tuple[str, ...]:
     """Those that the header names."""
     known = dict.fromkeys(experiment.system.name for experiment in EXPERIMENTS.values())
-    if not isinstance(wanted, list) or not wanted or not set(wanted) <= known.keys():
+    if not isinstance(wanted, list) or not wanted or not all(name in [*known] for name in wanted):
         raise NotebookError(
             f"{path}:1: the header's {SYSTEMS}: is {wanted!r}; expected a list of "
             f"{', '.join(known)}"
@@ -252,10 +252,18 @@ def read_outputs(root: Path, name: str) -> nbformat.NotebookNode:
     try:
         notebook = nbformat.reads(path.read_text(encoding="utf-8"), as_version=4)
         nbformat.validate(notebook)
+        _refuse_metadata(notebook.metadata)
     except Exception as error:  # JSON, Unicode, schema: whatever it is, the file is no notebook
         cause = str(error).strip().split("\n")[0]
         raise NotebookError(f"{path} is damaged: {cause}; {mend}") from error
     return notebook  # type: ignore[no-any-return]
+
+
+def _refuse_metadata(metadata: Mapping[str, Any]) -> None:
+    """What nbformat leaves free: the digests are a table, those of the records another."""
+    table = metadata.get(KEY, {})
+    if not isinstance(table, dict) or not isinstance(table.get("records") or {}, dict):
+        raise ValueError(f"metadata.{KEY}: found {table!r}, expected a table of digests")
 
 
 def code_outputs(notebook: nbformat.NotebookNode) -> list[list[Any]]:

@@ -124,13 +124,16 @@ def _differing(root: Path, expected: Mapping[str, str]) -> Iterator[Stale]:
 def _badges(root: Path, expected: Mapping[str, str]) -> Iterator[Stale]:
     """A run badge is what some result of a job gives; nothing else lies in badges/."""
     write = f"python -m mnist_models publish {' '.join(f'--{name} unknown' for name in RUN_BADGES)}"
-    run = {f"badges/{name}{suffix}": name for name in RUN_BADGES for suffix in (".svg", ".json")}
-    for path, name in run.items():
-        forms = [run_badge(name, result).files()[Path(path).name] for result in RESULTS]
-        if not (root / path).exists():
-            yield Stale(path, None, "is missing", write)
-        elif _read(root / path) not in forms:
-            yield Stale(path, 1, "is not what any result of a CI job gives", write)
+    run = set()
+    for name in RUN_BADGES:
+        forms = [run_badge(name, result).files() for result in RESULTS]
+        paths = {file: root / "badges" / file for file in forms[0]}
+        run |= {f"badges/{file}" for file in paths}
+        if missing := [file for file, path in paths.items() if not path.exists()]:
+            yield Stale(f"badges/{missing[0]}", None, "is missing", write)
+        elif {file: _read(path) for file, path in paths.items()} not in forms:
+            reason = f"with badges/{name}.svg it is not what any one result of a CI job gives"
+            yield Stale(f"badges/{name}.json", 1, reason, write)
     for found in sorted((root / "badges").glob("*")):
         if (name := f"badges/{found.name}") not in expected and name not in run:
             yield Stale(name, None, "belongs to no requirement", f"git rm -f {name}")

@@ -15,10 +15,13 @@ class ReportError(Exception):
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table; a bar in a cell is escaped."""
+    """A Markdown table; what would end a cell or its line, or begin a tag, is escaped."""
     lines = [header, ["---"] * len(header), *rows]
-    escaped = [[cell.replace("|", "&#124;") for cell in line] for line in lines]
-    return "".join(f"| {' | '.join(line)} |\n" for line in escaped)
+    return "".join(f"| {' | '.join(map(_cell, line))} |\n" for line in lines)
+
+
+def _cell(text: str) -> str:
+    return re.sub(r"<(?=[A-Za-z/!?])", "&lt;", " ".join(text.split()).replace("|", "&#124;"))
 
 
 def render(text: str, generated: Mapping[str, str], name: str = "README.md") -> str:

@@ -181,9 +181,10 @@ def section(system: System, found: Iterable[Row], pictures: str = "") -> str:
         pictures: Markdown of its figures, or "".
     """
     notebook = f"notebooks/{system.name.replace('-', '_')}.ipynb"
-    parts = [f"### {system.title}\n\n"]
+    parts = []
     if system.document is not None:
         parts.append(
+            f"### {system.title}\n\n"
             f"Document {system.document}, credited in [CITATION.cff](CITATION.cff); its claims are "
             f"re-checked in [{notebook}]({notebook}).\n\n"
         )
@@ -211,7 +212,5 @@ def _step(row: Row) -> str:
 def _result(found: Aggregate | None) -> str:
     if found is None:
         return "no record yet"
-    return (
-        f"{accuracy(found)}; {_kept(found)} seeds kept {SHARE} in each of the {LAST} "
-        f"(95 % intervals: {intervals(found)})"
-    )
+    text = f"{accuracy(found)}; {_kept(found)} seeds kept {SHARE} in each of the {LAST}"
+    return text if found.seeds == 1 else f"{text} (95 % intervals: {intervals(found)})"

@@ -10,7 +10,7 @@ from functools import cache
 from torch import nn
 
 from mnist_models.assignment import CARD, IMAGES
-from mnist_models.badges import Badge
+from mnist_models.badges import RUN_BADGES, Badge
 from mnist_models.checks import check_module
 from mnist_models.checks.record import check_record
 from mnist_models.checks.result import CheckResult, overall
@@ -138,7 +138,7 @@ def intervals(found: Aggregate) -> str:
 
 
 def status(found: Sequence[Requirement]) -> str:
-    """The status table."""
+    """The badges of the last run, and the status table."""
     rows = [
         (
             requirement.title,
@@ -148,4 +148,5 @@ def status(found: Sequence[Requirement]) -> str:
         )
         for requirement in found
     ]
-    return table((f"`{OWN}`", "limit", "measured", "verdict"), rows)
+    runs = " ".join(f"![{name} of the last run](badges/{name}.svg)" for name in RUN_BADGES)
+    return f"{runs}\n\n" + table((f"`{OWN}`", "limit", "measured", "verdict"), rows)
