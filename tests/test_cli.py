@@ -281,6 +281,7 @@ def test_verify_reads_published_records(command: Command, mnist_root: Path, tmp_
     done = command(*options)
     assert done.status == 1
     assert f"FAIL: {path} is not the file that the record names" in done.out
+    assert "restore those files with git, or train those seeds again" in done.out
 
 
 def test_bench(command: Command, mnist_root: Path) -> None:

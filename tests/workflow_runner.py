@@ -30,10 +30,12 @@ ACTIONS = {  # the commit that each is pinned to, and its version
 _PYTHON = """#!/bin/sh
 # The environment at hand, instead of one that is made and filled from the network.
 here=$(dirname "$0")
+safe=
+if [ "$1" = "-P" ]; then safe=-P; shift; fi
 if [ "$1 $2" = "-m venv" ]; then mkdir -p "$3/bin" && cp "$0" "$3/bin/python"; exit; fi
 if [ "$1 $2 $3" = "-m pip install" ]; then shift 3; exec "{real}" "{install}" "$here" "$@"; fi
 if [ -f "$here/package" ]; then PYTHONPATH=$(cat "$here/package"); export PYTHONPATH; fi
-exec "{real}" "$@"
+exec "{real}" $safe "$@"
 """
 _INSTALL = """
 import json, os, pathlib, sys
