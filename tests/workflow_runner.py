@@ -148,16 +148,18 @@ class Job:
             if not runs or step["name"] in self.without:
                 continue
             self.ran.append(step["name"])
-            outputs = Open()
-            if "id" in step:
-                self.contexts["steps"][step["id"]] = {"outputs": outputs}
+            outputs, before, self.result = Open(), self.result, "success"
             if "uses" in step:
                 outputs.update(self.use(step))
-                continue
-            environment = outer | {
-                k: fill(v, self.contexts) for k, v in step.get("env", {}).items()
-            }
-            outputs.update(self.shell(step["run"], environment))
+            else:
+                environment = outer | {
+                    k: fill(v, self.contexts) for k, v in step.get("env", {}).items()
+                }
+                outputs.update(self.shell(step["run"], environment))
+            if "id" in step:
+                known = {"outputs": outputs, "outcome": self.result}
+                self.contexts["steps"][step["id"]] = known
+            self.result = before if before != "success" else self.result
 
     def shell(self, script: str, environment: dict[str, str]) -> dict[str, str]:
         """Run a script as ``shell: bash`` does; gives the outputs that it sets."""
