@@ -5,7 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from mnist_models.badges import run_badge
 from mnist_models.blocks import Dropout, convolution
 from mnist_models.cli import main
 from mnist_models.figures.catalogue import OWN
-from mnist_models.models import EXPERIMENTS
+from mnist_models.models import EXPERIMENTS, System
 from mnist_models.models.frontier import thin_then_wide
 from mnist_models.project import slug
 from mnist_models.record import FILE_NAME, Record, find_records
@@ -181,7 +181,7 @@ def test_every_claim_says_why_it_does_not_hold() -> None:
 
 
 @pytest.mark.parametrize("system", systems(published=True), ids=lambda system: system.name)
-def test_a_section_has_target_result_and_analysis_of_every_step(system) -> None:  # type: ignore[no-untyped-def]
+def test_a_section_has_target_result_and_analysis_of_every_step(system: System) -> None:
     found = rows({}, system)
     text = section(system, found)
     for row in found:
@@ -353,8 +353,8 @@ def test_a_record_removed_or_damaged_shows(copy: Path, capsys: pytest.CaptureFix
     ],
     ids=["bytes", "blocks", "missing", "project", "citation"],
 )
-def test_damaged_files_are_named_and_left(  # type: ignore[no-untyped-def]
-    damage, message: str, copy: Path, capsys: pytest.CaptureFixture[str]
+def test_damaged_files_are_named_and_left(
+    damage: Callable[[Path], object], message: str, copy: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     damage(copy)
     before = {path: path.read_bytes() for path in copy.rglob("*") if path.is_file()}

@@ -223,7 +223,7 @@ def assemble(
         SYSTEMS: list(source.systems),
         KEY: {**digests, "outputs": outputs_digest(outputs)},
     }
-    return nbformat.from_dict(  # type: ignore[no-any-return]
+    return nbformat.from_dict(  # type: ignore[no-any-return]  # nbformat is untyped
         {"cells": cells, "metadata": header, "nbformat": 4, "nbformat_minor": 5}
     )
 
@@ -256,7 +256,7 @@ def read_outputs(root: Path, name: str) -> nbformat.NotebookNode:
     except Exception as error:  # JSON, Unicode, schema: whatever it is, the file is no notebook
         cause = str(error).strip().split("\n")[0]
         raise NotebookError(f"{path} is damaged: {cause}; {mend}") from error
-    return notebook  # type: ignore[no-any-return]
+    return notebook  # type: ignore[no-any-return]  # likewise
 
 
 def _refuse_metadata(metadata: Mapping[str, Any]) -> None:
