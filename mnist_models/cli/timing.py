@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import argparse
+import sys
 
 from tqdm import tqdm
 
-from mnist_models.bench import INCLUDES, bench
-from mnist_models.cli.options import Commands, add_data, declare, load_data, show_json, whole
-from mnist_models.provenance import device_name
+from mnist_models.bench import bench, measure_choices
+from mnist_models.bench.choices import choice_turns
+from mnist_models.bench.contenders import turns_of
+from mnist_models.cli.options import (
+    Commands,
+    UsageError,
+    add_data,
+    declare,
+    load_data,
+    show_json,
+    whole,
+)
+from mnist_models.data import Dataset
 from mnist_models.tables import table
+from mnist_models.timings import EPOCHS, Bench, Choices, Ratio
 
-_CONTENDERS = 3
+_SPREAD = ("median", "lowest", "highest")
 
 
 def add_bench(commands: Commands) -> None:
@@ -19,43 +31,133 @@ def add_bench(commands: Commands) -> None:
         commands,
         "bench",
         run_bench,
-        "Time the training loop against the notebook pipeline of steps-6 and against the bare "
-        "compute floor. All take turns within one run, so that the ratios hold on a busy machine.",
+        "Time the training loop against the notebook pipelines of steps-6 and era-v3, a plain "
+        "PyTorch loop, and the compute and arithmetic floors. All take turns within one run, so "
+        "that the ratios hold on a busy machine.",
         "bench --rounds 7",
     )
     command.add_argument(
         "--rounds", type=whole(1), default=5, metavar="N", help="turns of each (default: 5)"
     )
     command.add_argument(
-        "--steps", type=whole(1), default=100, metavar="N", help="steps of a turn (default: 100)"
+        "--steps",
+        type=whole(1),
+        default=96,
+        metavar="N",
+        help="steps of a turn, of 64 images; best a multiple of 32 (default: 96)",
+    )
+    command.add_argument(
+        "--full",
+        type=whole(1),
+        metavar="N",
+        help=f"also train steps-6 for N epochs by each loop, to the end; {EPOCHS} is a whole "
+        "training (default: not)",
+    )
+    command.add_argument(
+        "--choices",
+        action="store_true",
+        help="instead, time variants of the loop, each with one thing changed",
+    )
+    command.add_argument(
+        "--compile",
+        action="store_true",
+        help="with --choices: torch.compile too, which takes minutes to start",
     )
     add_data(command)
 
 
 def run_bench(options: argparse.Namespace) -> int:
+    if options.compile and not options.choices:
+        raise UsageError("--compile is one of the variants of --choices; add --choices")
+    if options.full and options.choices:
+        raise UsageError("--full trains the contenders, --choices times variants; choose one")
     data = load_data(options, "mnist")
-    with tqdm(total=options.rounds * _CONTENDERS, desc="bench", unit="turn") as bar:
+    if options.choices:
+        return _choices(options, data)
+    full = options.full or 0
+    with _bar(turns_of(options.rounds, full)) as bar:
         result = bench(
-            data, rounds=options.rounds, steps=options.steps, listener=lambda: bar.update() and None
+            data,
+            rounds=options.rounds,
+            steps=options.steps,
+            full=full,
+            listener=lambda: bar.update() and None,
         )
     if options.json:
-        show_json(result.to_dict() | {"device": device_name(data.train.images.device)})
-        return 0 if all(ratio.passed for ratio in result.ratios) else 1
-    rows = [(t.name, t.median, min(t.rounds), max(t.rounds)) for t in result.timings]
-    print(table(("contender", "s/epoch, median", "fastest", "slowest"), rows))
-    print()
-    print(
-        table(
-            ("ratio", "median", "lowest", "highest", "limit", ""),
-            [
-                (r.name, r.median, min(r.rounds), max(r.rounds), r.limit, r.passed)
-                for r in result.ratios
-            ],
+        show_json(result.to_dict())
+    else:
+        _show(result)
+    return 0 if result.passed else 1
+
+
+def _choices(options: argparse.Namespace, data: Dataset) -> int:
+    turns = choice_turns(data.train.images.device, options.rounds, compile_=options.compile)
+    with _bar(turns) as bar:
+        result = measure_choices(
+            data,
+            rounds=options.rounds,
+            steps=options.steps,
+            compile_=options.compile,
+            listener=lambda: bar.update() and None,
         )
-    )
-    print(f"\n{len(result.timings[0].rounds)} rounds of {result.steps} steps; timed: {INCLUDES}")
-    print(device_name(data.train.images.device))
-    return 0 if all(ratio.passed for ratio in result.ratios) else 1
+    if options.json:
+        show_json(result.to_dict())
+    else:
+        _show_choices(result)
+    return 0
+
+
+def _bar(turns: int) -> tqdm:
+    return tqdm(total=turns, desc="bench", unit="turn", file=sys.stderr)
+
+
+def _show(result: Bench) -> None:
+    rows = []
+    for name, epoch in result.seconds_per_epoch.items():
+        parts = (result.start_up, result.scoring, result.to_the_end)
+        rest = [part[name].median if name in part else None for part in parts]
+        rows.append((name, epoch.median, epoch.lowest, epoch.highest, *rest))
+    header = ("contender", "s/epoch, median", "lowest", "highest", "start-up, s", "scoring, s")
+    print(table((*header, f"{EPOCHS} epochs, s"), rows), end="\n\n")
+    print(_ratio_table("ratio, per epoch", result.ratios), end="\n\n")
+    print(_ratio_table("ratio, to the end", result.to_the_end_ratios), end="\n\n")
+    if result.full is not None:
+        full = result.full
+        print(f"really trained for {full.epochs} epochs, scoring included:")
+        trained = [(n, s, full.correct[n], full.total) for n, s in full.seconds.items()]
+        print(table(("contender", "wall, s", "correct", "of"), trained), end="\n\n")
+        print(table(("ratio", "to the end"), list(full.ratios.items())), end="\n\n")
+    print(f"{result.rounds} rounds of {result.steps_per_round} steps.", result.includes)
+    print(result.formula)
+    print(*result.notes, sep="\n")
+    print(result.provenance.device)
+
+
+def _ratio_table(title: str, ratios: dict[str, Ratio]) -> str:
+    rows = [(name, r.median, r.lowest, r.highest, r.limit, r.passed) for name, r in ratios.items()]
+    return table((title, *_SPREAD, "limit", ""), rows)
+
+
+def _show_choices(result: Choices) -> None:
+    for name in dict.fromkeys(choice.experiment for choice in result.choices):
+        rows = [
+            (
+                choice.variant,
+                1000 * choice.seconds_per_step.median,
+                choice.runs_per_hour,
+                choice.ratio.median,
+                choice.ratio.lowest,
+                choice.ratio.highest,
+                choice.against,
+            )
+            for choice in result.choices
+            if choice.experiment == name
+        ]
+        header = (name, "ms/step", "runs/hour", "time over that of", "lowest", "highest")
+        print(table((*header, "what it is compared with"), rows), end="\n\n")
+    print(f"{result.rounds} rounds of {result.steps_per_round} steps.", result.includes)
+    print("A ratio above 1: the loop is faster as built.")
+    print(result.provenance.device)
 
 
 COMMANDS = (add_bench,)

@@ -30,11 +30,14 @@ from mnist_models.figures.plotted import (
     growth_table,
     misses_table,
     parameters_table,
+    timing_table,
 )
 from mnist_models.figures.stamp import StampError, code_digest, digest_of, read_stamp, stamped
 from mnist_models.figures.style import png_bytes, svg_bytes
+from mnist_models.figures.timing import timing
 from mnist_models.models import EXPERIMENTS, System
 from mnist_models.record import Record
+from mnist_models.timings import Bench, read_timings
 
 FOLDER = Path("docs") / "figures"  # below the root of the repository
 OWN = "frontier-8k"  # this project's own model
@@ -101,13 +104,28 @@ class Problem:
         return f"{self.file}: {self.reason}; run: {self.command}"
 
 
-def catalogue(records: Records) -> list[Picture]:
-    """All pictures that these records, the registry and the data set give.
+def catalogue(records: Records, benches: Sequence[Bench] = ()) -> list[Picture]:
+    """All pictures that these records, the registry, the data set and these timings give.
 
     Raises:
         SeedsError: the records of an experiment are no fair sample.
     """
-    return [*_plots(records), *_images(records)]
+    timed = timing_picture(benches)
+    return [*_plots(records), *([timed] if timed else []), *_images(records)]
+
+
+def timing_picture(benches: Sequence[Bench]) -> Picture | None:
+    """The picture of what was timed, shown in docs/performance.md; None where nothing was."""
+    if not benches:
+        return None
+    return Picture(
+        "timing.svg",
+        "Seconds of an epoch and of a whole training by this loop, by what one would run instead "
+        "and by the floors, median over rounds with a line from the lowest to the highest.",
+        timing_table(benches),
+        ("figures/timing.py", "figures/style.py"),
+        lambda: timing(benches),
+    )
 
 
 def _plots(records: Records) -> Iterator[Picture]:
@@ -189,9 +207,10 @@ def stale(root: Path, records: Records) -> list[Problem]:
 
     Raises:
         SeedsError: the records of an experiment are no fair sample.
+        TimingsError: the stored timings cannot be read.
         OSError: a file cannot be read.
     """
-    pictures = catalogue(records)
+    pictures = catalogue(records, read_timings(root).benches)
     problems = [
         Problem((FOLDER / picture.file).as_posix(), reason, picture.command)
         for picture in pictures
@@ -238,11 +257,12 @@ def write_plots(root: Path, records: Records) -> list[Path]:
 
     Raises:
         SeedsError: the records of an experiment are no fair sample.
+        TimingsError: the stored timings cannot be read.
         OSError: a file cannot be read or written.
     """
     return [
         write(root, picture, picture.draw())
-        for picture in catalogue(records)
+        for picture in catalogue(records, read_timings(root).benches)
         if picture.draw is not None and flaw(root, picture)
     ]
 

@@ -17,6 +17,8 @@ from mnist_models.receptive_field import layer_table
 from mnist_models.recipe import Recipe
 from mnist_models.record import Record
 from mnist_models.statistics import aggregate
+from mnist_models.timings import EPOCHS as TIMED_EPOCHS
+from mnist_models.timings import Bench, Spread
 
 Table = dict[str, Any]
 MEASURED = {"held_out_images", "held_out_labels"}  # the tensors that a record was scored on
@@ -143,6 +145,33 @@ def misses_table(records: Sequence[Record]) -> Table:
 def augmentation_table(recipe: Recipe) -> Table:
     """What the recipe does to each training image, in order."""
     return {"augmentation": recipe.to_dict()["augmentation"]}
+
+
+def timing_table(benches: Sequence[Bench]) -> Table:
+    """Seconds of every contender, an epoch and to the end, in the order of the measurements."""
+    return {
+        "epochs": TIMED_EPOCHS,
+        "benches": [
+            {
+                "device": bench.provenance.device,
+                "contenders": [
+                    {
+                        "name": name,
+                        "epoch": _seconds(epoch),
+                        "end": _seconds(bench.to_the_end.get(name)),
+                    }
+                    for name, epoch in bench.seconds_per_epoch.items()
+                ],
+            }
+            for bench in benches
+        ],
+    }
+
+
+def _seconds(found: Spread | None) -> Table | None:
+    if found is None:
+        return None
+    return {"median": found.median, "lowest": found.lowest, "highest": found.highest}
 
 
 def growth_table(experiment: Experiment) -> Table:

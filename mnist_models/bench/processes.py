@@ -1,0 +1,61 @@
+"""One run at a time with two threads against two runs at once with one thread each."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
+from functools import partial
+from typing import Any
+
+import torch
+
+from mnist_models.bench.turns import WARM_UP, stretch
+from mnist_models.bench.variants import Steps
+from mnist_models.data import Dataset, Split
+from mnist_models.models import Experiment, find_experiment
+from mnist_models.workers import local, places
+
+ONE = "one process of two threads"
+PAIR = "two processes of one thread each"
+
+
+def usable_cores() -> int:
+    """Cores that this process may use: a container has not all."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+@contextlib.contextmanager
+def processes(
+    experiment: Experiment, data: Dataset, steps: int
+) -> Iterator[dict[str, Callable[[], float]]]:
+    """A call for each way: seconds of a training step, for each run that goes on at once.
+
+    The workers have cores of their own and are started here, once for all calls.
+
+    Raises:
+        WorkersError: there are no two cores.
+    """
+    images = (steps + WARM_UP) * experiment.recipe.batch_size  # no more than a turn needs
+    few = (data.train.images[:images].numpy(), data.train.labels[:images].numpy())
+
+    def call(executor: Executor, runs: int, threads: int, steps: int) -> float:
+        asked = [executor.submit(_pace, *few, experiment.name, threads, steps) for _ in range(runs)]
+        return sum(future.result() for future in asked) / runs / runs
+
+    with local(places(1, 2)) as one, local(places(2, 1)) as pair:
+        ways = {ONE: partial(call, one, 1, 2), PAIR: partial(call, pair, 2, 1)}
+        for way in ways.values():
+            way(1)  # starts them
+        yield {name: partial(way, steps) for name, way in ways.items()}
+
+
+def _pace(images: Any, labels: Any, name: str, threads: int, steps: int) -> float:
+    """Seconds of a training step on this worker."""
+    torch.set_num_threads(threads)
+    split = Split(torch.from_numpy(images), torch.from_numpy(labels))
+    trainer = Steps(find_experiment(name), Dataset("mnist", "test", split, split, {}))
+    return stretch(trainer, steps, torch.device("cpu"))[1] / steps

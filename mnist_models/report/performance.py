@@ -1,0 +1,170 @@
+"""The text of the generated blocks of docs/performance.md: what `bench` measured, and where."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
+
+from mnist_models.cost import duration
+from mnist_models.figures.catalogue import timing_picture
+from mnist_models.report.markdown import table
+from mnist_models.timings import EPOCHS, FILE, Bench, Choice, Choices, Ratio, Spread, Timings
+
+_FIGURES = "figures"  # beside the document
+_UNMEASURED = (
+    "**Not measured yet**: it needs an otherwise idle machine. What `bench{option} --json` prints "
+    f"goes into `{FILE.as_posix()}`, a list of one object for each call.\n"
+)
+_VERDICTS = {True: "kept", False: "**broken**", None: ""}
+Measurement = TypeVar("Measurement", Bench, Choices)
+
+
+def performance(timings: Timings) -> dict[str, str]:
+    """The text of every generated block, by name."""
+    benches, there = _by_device(timings.benches)
+    choices, choices_there = _by_device(timings.choices)
+    return {
+        "hardware": _hardware([*timings.benches, *timings.choices]),
+        "figure": _figure(timings.benches),
+        "contenders": _each(benches, _contenders) or _UNMEASURED.format(option=""),
+        "ratios": _each(benches, _epoch_ratios) or _UNMEASURED.format(option=""),
+        "to-the-end": _each(benches, _to_the_end) or _UNMEASURED.format(option=""),
+        "choices": _each(choices, _choices) or _UNMEASURED.format(option=" --choices"),
+        "gpu": _each(there, _contenders, _epoch_ratios, _to_the_end)
+        + _each(choices_there, _choices)
+        or f"**GPU: not measured**; nothing in `{FILE.as_posix()}` was measured on one.\n",
+    }
+
+
+def _by_device(found: Sequence[Measurement]) -> tuple[list[Measurement], list[Measurement]]:
+    """Those measured on a CPU, and those on a GPU."""
+    cpu = [one for one in found if not one.provenance.device.startswith("cuda")]
+    return cpu, [one for one in found if one not in cpu]
+
+
+def _each(found: Sequence[Measurement], *parts: Callable[[Measurement], str]) -> str:
+    """The parts of every measurement, below its device where there are several."""
+    texts = ["\n".join(part(one) for part in parts) for one in found]
+    if len(found) == 1 and not found[0].provenance.device.startswith("cuda"):
+        return texts[0]
+    heads = [f"**{one.provenance.device}**" for one in found]
+    return "\n".join(f"{head}\n\n{text}" for head, text in zip(heads, texts, strict=True))
+
+
+def _hardware(found: Sequence[Bench | Choices]) -> str:
+    if not found:
+        return _UNMEASURED.format(option="")
+    header = ("measured", "device", "threads", "versions", "rounds", "steps a round", "finished")
+    rows = [
+        (
+            one.kind,
+            one.provenance.device,
+            str(one.provenance.threads),
+            ", ".join(f"{name} {version}" for name, version in one.provenance.versions.items()),
+            str(one.rounds),
+            str(one.steps_per_round),
+            one.provenance.finished,
+        )
+        for one in found
+    ]
+    return table(header, rows)
+
+
+def _figure(benches: Sequence[Bench]) -> str:
+    picture = timing_picture(benches)
+    if picture is None:
+        return "No figure before there is a measurement.\n"
+    return f"![{picture.alt}]({_FIGURES}/{picture.file})\n"
+
+
+def _contenders(bench: Bench) -> str:
+    rows = [(name, *_spread(found)) for name, found in bench.seconds_per_epoch.items()]
+    header = ("contender", "seconds an epoch, median", "lowest", "highest")
+    flops = [
+        f"`{name}` takes {flops:,} floating-point operations a training step"
+        for name, flops in bench.flops_per_step.items()
+    ]
+    rate = f"a product of matrices runs at {_number(bench.matrix_rate.median / 1e9)} GFLOP/s"
+    return f"{table(header, rows)}\n{bench.includes} {' '.join(bench.notes)}\n\n" + (
+        f"{'; '.join([*flops, rate])}.\n"
+    )
+
+
+def _epoch_ratios(bench: Bench) -> str:
+    return _ratios(bench.ratios)
+
+
+def _ratios(ratios: Mapping[str, Ratio]) -> str:
+    rows = [
+        (name, *_spread(ratio), ratio.limit, _VERDICTS[ratio.passed])
+        for name, ratio in ratios.items()
+    ]
+    return table(("ratio", "median", "lowest", "highest", "limit", ""), rows)
+
+
+def _to_the_end(bench: Bench) -> str:
+    header = ("contender", "start-up, s", "epoch, s", "scoring, s", f"{EPOCHS} epochs")
+    rows = [
+        (
+            name,
+            _number(bench.start_up[name].median),
+            _number(bench.seconds_per_epoch[name].median),
+            _number(bench.scoring[name].median),
+            duration(end.median),
+        )
+        for name, end in bench.to_the_end.items()
+    ]
+    text = f"{table(header, rows)}\n{bench.formula}\n\n{_ratios(bench.to_the_end_ratios)}\n"
+    return text + (_full(bench) or "**No contender was really trained to its end**.\n")
+
+
+def _full(bench: Bench) -> str:
+    full = bench.full
+    if full is None:
+        return ""
+    rows = [
+        (name, duration(seconds), f"{full.correct[name]:,} of {full.total:,}")
+        for name, seconds in full.seconds.items()
+    ]
+    ratios = "; ".join(f"{name}: {_number(ratio)}" for name, ratio in full.ratios.items())
+    return (
+        f"Really trained for {full.epochs} epochs, epoch by epoch in turn, start-up and scoring "
+        f"included:\n\n{table(('contender', 'to the end', 'correct'), rows)}\n{ratios}.\n"
+    )
+
+
+def _choices(choices: Choices) -> str:
+    header = ("variant", "ms a step", "runs an hour", "time over as built", "lowest", "highest")
+    texts = []
+    for name in dict.fromkeys(choice.experiment for choice in choices.choices):
+        rows = [_choice(choice) for choice in choices.choices if choice.experiment == name]
+        texts.append(table((f"`{name}`: {header[0]}", *header[1:], "faster"), rows))
+    return "\n".join([*texts, f"{choices.includes}\n"])
+
+
+def _choice(choice: Choice) -> tuple[str, ...]:
+    itself = choice.variant == choice.against
+    ratio = ("", "", "") if itself else _spread(choice.ratio)
+    return (
+        choice.variant,
+        _number(1000 * choice.seconds_per_step.median),
+        _number(choice.runs_per_hour),
+        *ratio,
+        "" if itself else _faster(choice),
+    )
+
+
+def _faster(choice: Choice) -> str:
+    """Which is faster, where every round agrees."""
+    if choice.ratio.lowest > 1:
+        return choice.against
+    return "the variant" if choice.ratio.highest < 1 else "the rounds disagree"
+
+
+def _spread(found: Spread) -> tuple[str, str, str]:
+    return _number(found.median), _number(found.lowest), _number(found.highest)
+
+
+def _number(value: float) -> str:
+    """Three digits, or all before the point."""
+    return f"{value:.3g}" if value < 1000 else f"{value:,.0f}"

@@ -1,0 +1,237 @@
+"""What `bench` measured, as data: written by it, and read again where it is reported.
+
+Whoever reads it needs neither data set nor training. A median is stored for people; one that is
+not that of its rounds, or a verdict that does not follow from its limit, was typed by hand.
+"""
+
+from __future__ import annotations
+
+import json
+import operator
+import statistics
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from mnist_models.record import Provenance
+from mnist_models.schema import SchemaError, read
+
+FILE = Path("docs") / "performance.json"  # below the root of the repository
+EPOCHS = 15  # of the training whose end is computed
+NO_LIMIT = "-"
+_SIGNS = {">=": operator.ge, "<=": operator.le}
+
+
+class TimingsError(ValueError):
+    """The stored timings cannot be read: what was found, what was expected."""
+
+
+@dataclass(frozen=True)
+class Spread:
+    """One quantity: one number a round, above 0."""
+
+    median: float
+    rounds: list[float]
+
+    def __post_init__(self) -> None:
+        if not self.rounds or min(self.rounds) <= 0:
+            raise SchemaError(f"rounds: found {self.rounds}, expected numbers above 0")
+        if self.median != statistics.median(self.rounds):
+            raise SchemaError(f"median: found {self.median}, expected that of {self.rounds}")
+
+    @classmethod
+    def of(cls, rounds: Sequence[float]) -> Spread:
+        """That of these rounds."""
+        return cls(statistics.median(rounds), list(rounds))
+
+    @property
+    def lowest(self) -> float:
+        """Of the rounds."""
+        return min(self.rounds)
+
+    @property
+    def highest(self) -> float:
+        """Of the rounds."""
+        return max(self.rounds)
+
+
+@dataclass(frozen=True)
+class Ratio(Spread):
+    """How many times as long one contender takes as another, one number a round.
+
+    Attributes:
+        limit: of the median, such as ``>= 3``, or `NO_LIMIT`.
+        passed: whether it is kept; None without a limit.
+    """
+
+    limit: str
+    passed: bool | None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.passed is not _kept(self.median, self.limit):
+            raise SchemaError(f"passed: found {self.passed}, which {self.median} does not give")
+
+    @classmethod
+    def of(cls, rounds: Sequence[float], limit: str = NO_LIMIT) -> Ratio:
+        """That of these rounds, held against its limit."""
+        median = statistics.median(rounds)
+        return cls(median, list(rounds), limit, _kept(median, limit))
+
+
+def _kept(median: float, limit: str) -> bool | None:
+    if limit == NO_LIMIT:
+        return None
+    sign, _, value = limit.partition(" ")
+    try:
+        return bool(_SIGNS[sign](median, float(value)))
+    except (KeyError, ValueError):
+        raise SchemaError(f"limit: found {limit!r}, expected such as '>= 3'") from None
+
+
+@dataclass(frozen=True)
+class Full:
+    """Trainings that really ran, epoch by epoch in turn.
+
+    Attributes:
+        epochs: of each.
+        seconds: contender -> wall time to the end, start-up and scoring included.
+        correct: contender -> images answered correctly at the end.
+        total: images scored.
+        ratios: as those of a `Bench`, of one number each.
+    """
+
+    epochs: int
+    seconds: dict[str, float]
+    correct: dict[str, int]
+    total: int
+    ratios: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What `bench` measured. Contenders are named ``experiment: what trains it``.
+
+    Attributes:
+        kind: ``contenders``.
+        includes: what the timer of an epoch includes.
+        formula: how `to_the_end` was computed.
+        notes: what else a reader must know, a sentence each.
+        rounds: turns of each contender.
+        steps_per_round: of 64 images; a contender with larger batches made fewer.
+        steps_per_epoch: experiment -> training steps.
+        seconds_per_epoch: of training alone; floors included.
+        start_up: seconds to build everything and end the first step.
+        scoring: seconds to score the images held out, once.
+        to_the_end: seconds of a training of `EPOCHS`.
+        ratios: of the seconds per epoch.
+        to_the_end_ratios: of the seconds to the end.
+        flops_per_step: experiment -> floating-point operations of one training step.
+        matrix_rate: operations per second in a large float32 product of matrices.
+        full: trainings that really ran, where they were asked for.
+        provenance: of code, versions and device.
+    """
+
+    kind: str
+    includes: str
+    formula: str
+    notes: list[str]
+    rounds: int
+    steps_per_round: int
+    steps_per_epoch: dict[str, int]
+    seconds_per_epoch: dict[str, Spread]
+    start_up: dict[str, Spread]
+    scoring: dict[str, Spread]
+    to_the_end: dict[str, Spread]
+    ratios: dict[str, Ratio]
+    to_the_end_ratios: dict[str, Ratio]
+    flops_per_step: dict[str, int]
+    matrix_rate: Spread
+    full: Full | None
+    provenance: Provenance
+
+    @property
+    def passed(self) -> bool:
+        """Whether no ratio breaks its limit."""
+        return all(ratio.passed is not False for ratio in self.ratios.values())
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON-ready table, which `read_timings` reads again."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One thing changed about the loop.
+
+    Attributes:
+        experiment: what was trained.
+        variant: what was changed.
+        against: what it is compared with, its rounds taken in turn.
+        seconds_per_step: of a training step, for each model where several train at once.
+        runs_per_hour: training steps alone, for as many runs at once as the variant makes.
+        ratio: its time over that of `against`: above 1 where the loop as built is faster.
+    """
+
+    experiment: str
+    variant: str
+    against: str
+    seconds_per_step: Spread
+    runs_per_hour: float
+    ratio: Spread
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What `bench --choices` measured; see `Bench` for the fields of the same name."""
+
+    kind: str
+    includes: str
+    rounds: int
+    steps_per_round: int
+    choices: list[Choice]
+    provenance: Provenance
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON-ready table, which `read_timings` reads again."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Timings:
+    """All stored ones, in the order in which they stand."""
+
+    benches: list[Bench]
+    choices: list[Choices]
+
+
+CONTENDERS, CHOICES = "contenders", "choices"  # the two kinds
+
+
+def read_timings(root: Path) -> Timings:
+    """What stands in docs/performance.json below `root`; empty where there is no such file.
+
+    Raises:
+        TimingsError: it is damaged.
+    """
+    path = root / FILE
+    found = Timings([], [])
+    if not path.exists():
+        return found
+    try:
+        tables = json.loads(path.read_text(encoding="utf-8"))
+        for number, table in enumerate(tables if isinstance(tables, list) else [None]):
+            kind = table.get("kind") if isinstance(table, dict) else None
+            if kind == CONTENDERS:
+                found.benches.append(read(Bench, table, f"[{number}]"))
+            elif kind == CHOICES:
+                found.choices.append(read(Choices, table, f"[{number}]"))
+            else:
+                raise SchemaError(f"[{number}].kind: expected {CONTENDERS!r} or {CHOICES!r}")
+    except (OSError, ValueError, RecursionError) as error:
+        raise TimingsError(
+            f"{FILE.as_posix()}: {error}; expected a list of what bench --json and "
+            "bench --choices --json printed; restore it with git, or measure again"
+        ) from error
+    return found

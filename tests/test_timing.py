@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from mnist_models.bench.variants import COMPILED, VARIANTS
+from mnist_models.cli import main, timing
+from mnist_models.data import Dataset
+from mnist_models.schema import read
+from mnist_models.timings import Choices, Full
+
+from .test_timings import bench_of, choices_of
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--compile"], "--compile is one of the variants of --choices; add --choices"),
+        (["--full", "2", "--choices"], "--choices times variants; choose one"),
+    ],
+)
+def test_options_that_do_not_go_together(
+    options: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["bench", *options]) == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("options", [["--full", "0"], ["--rounds", "0"], ["--steps", "x"]])
+def test_numbers_are_whole_and_from_one(
+    options: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["bench", *options])
+    assert "expected a whole number from 1" in capsys.readouterr().err
+
+
+def test_choices_are_printed_as_json(
+    digits: Dataset, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(timing, "load_data", lambda *arguments: digits)
+    for module in ("choices.usable_cores", "processes.usable_cores"):  # processes start slowly
+        monkeypatch.setattr(f"mnist_models.bench.{module}", lambda: 1)
+    few: dict[str, Any] = {name: VARIANTS[name] for name in list(VARIANTS)[:2]}
+    monkeypatch.setattr("mnist_models.bench.choices.VARIANTS", few)
+    assert main(["bench", "--choices", "--rounds", "1", "--steps", "2", "--json"]) == 0
+    captured = capsys.readouterr()
+    found = read(Choices, json.loads(captured.out))
+    names = [(choice.experiment, choice.variant) for choice in found.choices]
+    assert names == [(e, v) for e in ("steps-6", "frontier-8k") for v in few if v != COMPILED]
+    assert "4/4" in captured.err  # the bar is full at the end
+
+
+def test_a_bench_is_printed_for_people(capsys: pytest.CaptureFixture[str]) -> None:
+    full = Full(2, {"steps-6: this loop": 60.5}, {"steps-6: this loop": 9_912}, 10_000, {"a": 3.5})
+    timing._show(bench_of(full=full))
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert "steps-6: this loop 11 10 12 0.375 2 192" in lines
+    assert "steps-6: compute floor 10 9.5 10.5 - - -" in lines
+    assert "steps-6: notebook / this loop 3.75 3.5 4 >= 3 pass" in lines
+    assert "steps-6: this loop / compute floor 1.15 1.05 1.25 <= 1.10 FAIL" in lines
+    assert "steps-6: this loop 60.5 9,912 10,000" in lines
+    assert "To the end = all of it." in lines
+    assert "cpu: some, 2 threads" in lines
+
+
+def test_choices_are_printed_for_people(capsys: pytest.CaptureFixture[str]) -> None:
+    timing._show_choices(choices_of())
+    out = capsys.readouterr().out
+    lines = [" ".join(line.split()) for line in out.splitlines()]
+    assert "slower 25 25 2.5 2 3 as built" in lines
+    assert "A ratio above 1: the loop is faster as built." in out
