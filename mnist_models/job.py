@@ -34,6 +34,9 @@ _LOCK = ".lock"
 _ALONE = threading.Lock()  # all random numbers come from torch's one generator of the process
 
 
+Device = Literal["auto", "cpu", "cuda"]
+
+
 class LockedError(Exception):
     """Another process is at work in the folder of this run."""
 
@@ -53,7 +56,7 @@ class Source:
     dataset: Literal["mnist", "digits"]
     root: Path | None  # None: the worker's own MNIST_ROOT
     validation: bool
-    device: Literal["auto", "cpu", "cuda"]
+    device: Device
 
 
 @dataclass(frozen=True)

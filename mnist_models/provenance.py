@@ -29,14 +29,16 @@ def package_digest() -> str:
     return "sha256:" + digest.hexdigest()
 
 
-# What decides the result of torch's own layers. Named one by one: how torch prints a layer and
-# what else it keeps in it changes from version to version, and a digest must not.
+# What decides the result of torch's own layers, and of a planned network. Named one by one: how
+# torch prints a layer and what else it keeps in it changes from version to version, and a digest
+# must not.
 _OPTIONS = (
     *("in_channels", "out_channels", "in_features", "out_features", "num_features"),
     *("kernel_size", "stride", "padding", "dilation", "groups", "padding_mode", "ceil_mode"),
     *("count_include_pad", "output_size", "start_dim", "end_dim", "eps", "momentum", "affine"),
     *("track_running_stats", "p", "negative_slope", "num_parameters", "scale_factor", "mode"),
     *("num_groups", "normalized_shape", "dim", "upscale_factor", "downscale_factor"),
+    *("plan", "order", "residual"),  # of `models.funnel.Funnel`
 )
 
 

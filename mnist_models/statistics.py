@@ -6,6 +6,7 @@ import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from mnist_models.assignment import Assignment
 from mnist_models.checks.record import is_consistent
@@ -86,18 +87,35 @@ def compare(first: Sequence[Record], second: Sequence[Record]) -> Comparison | N
         {record.seed: record.final.test_correct for record in side} for side in (first, second)
     ]
     seeds = sorted(scores[0].keys() & scores[1].keys())
-    if not seeds:
+    found = paired([scores[0][seed] - scores[1][seed] for seed in seeds])
+    if found is None:
         return None
-    differences = [scores[0][seed] - scores[1][seed] for seed in seeds]
+    return Comparison(len(seeds), first[0].final.test_total, found.mean, found.interval, found.p)
+
+
+class Difference(NamedTuple):
+    """The mean of paired differences, its 95 % interval, and the paired t-test's p.
+
+    Interval and p are None for a single pair, p also where all differences are the same.
+    """
+
+    mean: float
+    interval: tuple[float, float] | None
+    p: float | None
+
+
+def paired(differences: Sequence[float]) -> Difference | None:
+    """What paired differences say of their mean; None where there are none."""
+    if not differences:
+        return None
     mean = statistics.mean(differences)
-    deviation = statistics.stdev(differences) if len(seeds) > 1 else None
+    deviation = statistics.stdev(differences) if len(differences) > 1 else None
     p = None
     if deviation:
         from scipy.stats import ttest_1samp  # noqa: PLC0415 - as above
 
         p = float(ttest_1samp(differences, 0).pvalue)
-    total = first[0].final.test_total
-    return Comparison(len(seeds), total, mean, _mean_interval(mean, deviation, len(seeds)), p)
+    return Difference(mean, _mean_interval(mean, deviation, len(differences)), p)
 
 
 def _mean_interval(mean: float, deviation: float | None, count: int) -> tuple[float, float] | None:

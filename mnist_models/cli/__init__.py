@@ -28,6 +28,7 @@ from mnist_models.cli import (
     publishing,
     reporting,
     scoring,
+    searching,
     sweeping,
     timing,
     training,
@@ -36,16 +37,20 @@ from mnist_models.cli.actions import annotate
 from mnist_models.cli.options import UsageError
 from mnist_models.data import DataError
 from mnist_models.figures import FigureError
-from mnist_models.job import MismatchError
+from mnist_models.job import LockedError, MismatchError
 from mnist_models.models import UnknownExperimentError
+from mnist_models.models.funnel import PlanError
 from mnist_models.notebooks import NotebookError
 from mnist_models.project import ProjectError
 from mnist_models.publish import PublishError
 from mnist_models.record import RecordError
 from mnist_models.report import ReportError
+from mnist_models.search.space import SpaceError
+from mnist_models.search.study import SearchError
 from mnist_models.stack import StackError
 from mnist_models.statistics import SeedsError
 from mnist_models.sweep import SweepError
+from mnist_models.timings import TimingsError
 from mnist_models.train import DivergedError
 from mnist_models.workers import WorkersError
 
@@ -57,16 +62,21 @@ _EXPECTED = (
     DataError,
     DivergedError,
     FigureError,
+    LockedError,
     MismatchError,
     NotebookError,
+    PlanError,
     OSError,  # no permission, disk full: the system's own words say which file
     ProjectError,
     PublishError,
     RecordError,
     ReportError,
+    SearchError,
     SeedsError,
+    SpaceError,
     StackError,
     SweepError,
+    TimingsError,
     UnknownExperimentError,
     UsageError,
     WorkersError,
@@ -91,6 +101,7 @@ def parser() -> argparse.ArgumentParser:
         notebook,
         publishing,
         sweeping,
+        searching,
     )
     for add in (add for family in families for add in family.COMMANDS):
         add(commands)

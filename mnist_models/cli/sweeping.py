@@ -11,6 +11,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import get_args
@@ -31,7 +32,7 @@ from mnist_models.cli.options import (
 from mnist_models.cli.scoring import warn
 from mnist_models.cli.training import add_runs, load_noting
 from mnist_models.cost import costs, duration
-from mnist_models.job import Source
+from mnist_models.job import Device, Source
 from mnist_models.models import Experiment, find_experiment
 from mnist_models.record import Record, RecordError, find_records, load_record
 from mnist_models.sweep import Outcome, Plan, Progress, State, board_in, plan, sweep
@@ -68,7 +69,7 @@ def add_sweep(commands: Commands) -> None:
     command.add_argument(
         "--epochs", type=whole(1), metavar="N", help="other than the recipes' numbers"
     )
-    _add_where(command)
+    add_where(command)
     add_data(command)
     add_runs(command)
     command.add_argument(
@@ -78,7 +79,8 @@ def add_sweep(commands: Commands) -> None:
     )
 
 
-def _add_where(command: argparse.ArgumentParser) -> None:
+def add_where(command: argparse.ArgumentParser) -> None:
+    """Add ``--workers``, ``--threads`` and ``--dask``."""
     command.add_argument(
         "--workers",
         type=whole(1),
@@ -102,12 +104,7 @@ def _add_where(command: argparse.ArgumentParser) -> None:
 
 def run_sweep(options: argparse.Namespace) -> int:
     experiments = _experiments(options)
-    if options.dask and options.workers:
-        raise UsageError("--workers belongs to this machine; with --dask the cluster has its own")
-    device = options.device  # that of the workers; those of a cluster choose for themselves
-    if not options.dask:
-        device = device_of(options).type
-    where = [] if options.dask else places(options.workers, options.threads, _gpus(device))
+    where, device = workers_of(options)
     data, notes = load_noting(options, torch.device("cpu"))
     root = options.data_root.resolve() if options.data_root else None
     source = Source(data.name, root, options.val, device)
@@ -122,6 +119,27 @@ def run_sweep(options: argparse.Namespace) -> int:
     status = _show(todo, outcomes, seconds, len(where), options)
     warn(notes)
     return status
+
+
+def workers_of(options: argparse.Namespace) -> tuple[list[Place], Device]:
+    """Where the local workers compute, none on a cluster; and the device of all workers.
+
+    Raises:
+        UsageError, WorkersError: options that do not go together, or no room.
+    """
+    if options.dask and options.workers:
+        raise UsageError("--workers belongs to this machine; with --dask the cluster has its own")
+    if options.dask:
+        return [], options.device  # the workers of a cluster choose for themselves
+    device: Device = "cuda" if device_of(options).type == "cuda" else "cpu"
+    return places(options.workers, options.threads, _gpus(device)), device
+
+
+def executor_of(
+    options: argparse.Namespace, where: Sequence[Place]
+) -> contextlib.AbstractContextManager[Executor]:
+    """The cluster that the options name, or local workers at these places."""
+    return dask(options.dask) if options.dask else local(where)
 
 
 def _experiments(options: argparse.Namespace) -> list[Experiment]:
@@ -146,11 +164,10 @@ def _gpus(device: str) -> list[str]:
 
 
 def _train(planned: Plan, where: Sequence[Place], options: argparse.Namespace) -> list[Outcome]:
-    workers = dask(options.dask) if options.dask else local(where)
     outcomes = []
     with _bar(planned) as bar:
         try:
-            with workers as executor:
+            with executor_of(options, where) as executor:
                 for outcome in sweep(planned, executor, functools.partial(_tell, bar, planned)):
                     outcomes.append(outcome)
                     if outcome.state == "failed":

@@ -77,12 +77,7 @@ def add_train(commands: Commands) -> None:
 
 def add_runs(command: argparse.ArgumentParser) -> None:
     """Add ``--dataset``, ``--val`` and ``--out``."""
-    command.add_argument(
-        "--dataset",
-        choices=("auto", "mnist", "digits"),
-        default="auto",
-        help="auto: MNIST, or scikit-learn's digits where it is not to be had (default)",
-    )
+    add_dataset(command)
     command.add_argument(
         "--val",
         action="store_true",
@@ -90,6 +85,16 @@ def add_runs(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument(
         "--out", type=Path, default=Path("runs"), metavar="DIR", help="default: %(default)s"
+    )
+
+
+def add_dataset(command: argparse.ArgumentParser) -> None:
+    """Add ``--dataset``."""
+    command.add_argument(
+        "--dataset",
+        choices=("auto", "mnist", "digits"),
+        default="auto",
+        help="auto: MNIST, or scikit-learn's digits where it is not to be had (default)",
     )
 
 

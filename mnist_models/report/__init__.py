@@ -17,14 +17,19 @@ from mnist_models.models import EXPERIMENTS
 from mnist_models.project import slug
 from mnist_models.record import Record, RecordError, find_records, load_record
 from mnist_models.report.markdown import ReportError, render, stale_line
+from mnist_models.report.performance import performance
 from mnist_models.report.readme import blocks, index
 from mnist_models.report.scale import scale
+from mnist_models.report.searches import searches
 from mnist_models.report.status import requirements
+from mnist_models.timings import read_timings
 
 __all__ = ["ReportError", "Stale", "generate", "published", "stale"]
 
 COMMAND = "python -m mnist_models report"
 _SCALE = "docs/scale.md"
+_SEARCH = "docs/search.md"
+_PERFORMANCE = "docs/performance.md"
 _SLUGGED = {  # file -> the part of its lines that names the repository
     ".github/workflows/check.yml": re.compile(r"(?<=repository: )\S+(?=\s+# slug$)", re.M),
     "CITATION.cff": re.compile(r"(?<=^repository-code: https://github\.com/)\S+$", re.M),
@@ -83,6 +88,7 @@ def generate(root: Path) -> dict[str, str]:
         ReportError: a file cannot be read, or its generated parts not found.
         ProjectError: pyproject.toml names no repository.
         RecordError, SeedsError: a record is damaged, or seeds are missing.
+        TimingsError: the stored timings cannot be read.
     """
     records = published(root / "records")
     required = requirements(records)
@@ -90,6 +96,10 @@ def generate(root: Path) -> dict[str, str]:
         "README.md": render(_read(root / "README.md"), blocks(slug(root), records, required)),
         "records/README.md": index(records),
         _SCALE: render(_read(root / _SCALE), scale(records, root / "docs"), _SCALE),
+        _SEARCH: render(_read(root / _SEARCH), searches(root / "docs"), _SEARCH),
+        _PERFORMANCE: render(
+            _read(root / _PERFORMANCE), performance(read_timings(root)), _PERFORMANCE
+        ),
     }
     for requirement in required:
         for name, text in requirement.badge.files().items():
@@ -101,7 +111,7 @@ def stale(root: Path) -> list[Stale]:
     """What differs from what `generate` gives, and what lies beside it without belonging there.
 
     Raises:
-        ReportError, ProjectError, RecordError, SeedsError: as `generate`.
+        ReportError, ProjectError, RecordError, SeedsError, TimingsError: as `generate`.
     """
     expected = generate(root)
     pictures = [

@@ -1,0 +1,246 @@
+"""The command search."""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import json
+import re
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from mnist_models.atomic import write_atomically
+from mnist_models.cli.options import (
+    Commands,
+    UsageError,
+    add_data,
+    declare,
+    seeds,
+    show_json,
+    whole,
+)
+from mnist_models.cli.sweeping import add_where, executor_of, workers_of
+from mnist_models.cli.training import add_dataset, load_noting
+from mnist_models.job import Source, alone_in
+from mnist_models.models import find_experiment
+from mnist_models.search.log import log
+from mnist_models.search.loop import Effort, search
+from mnist_models.search.space import Choice, Setting, SpaceError, read_setting
+from mnist_models.search.study import Arm, Question, arms, load_study
+from mnist_models.sweep import Listener, Progress
+from mnist_models.tables import table
+
+_MANY = 12  # arms at once where they are pruned: enough for a median, few enough to learn from
+
+
+def add_search(commands: Commands) -> None:
+    command = declare(
+        commands,
+        "search",
+        run_search,
+        "Compare variants of an experiment over the same seeds, on the validation slice alone: "
+        "every combination of the listed values, or, where a range is given, arms sampled by "
+        "Optuna. What is finished is kept in --out: the same command goes on after Ctrl-C, and "
+        "--show lists what a study found.",
+        "search frontier-8k --vary learning_rate=0.1,0.2,0.4 --vary batch_size=32,64 --seeds 0-2",
+    )
+    command.add_argument("experiment", metavar="EXPERIMENT", help="what is varied; see list")
+    command.add_argument(
+        "--vary",
+        action="append",
+        default=[],
+        type=_setting,
+        metavar="NAME=VALUES",
+        help="a field of the recipe (learning_rate, schedule.warm_up, augmentation.degrees) or an "
+        "argument of the network's builder, with values 0.1,0.2 or a range 0.05..0.5; repeatable",
+    )
+    command.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        type=_setting,
+        metavar="NAME=VALUE",
+        help="the same for all arms, such as epochs=6; repeatable",
+    )
+    command.add_argument(
+        "--seeds", type=seeds, default=[0, 1, 2], metavar="LIST", help="of each arm (default: 0-2)"
+    )
+    command.add_argument(
+        "--arms", type=whole(1), metavar="N", help="at most (default: all combinations)"
+    )
+    command.add_argument(
+        "--sampler",
+        choices=("tpe", "random"),
+        default="tpe",
+        help="of ranges, and of combinations where they are more than --arms (default: tpe, which "
+        "learns from the arms before)",
+    )
+    command.add_argument(
+        "--prune",
+        action="store_true",
+        help="after each seed, drop the arms below the median of the finished ones",
+    )
+    command.add_argument(
+        "--study", metavar="NAME", help="default: the experiment's name", type=_name
+    )
+    command.add_argument("--show", action="store_true", help="train nothing: list what was found")
+    command.add_argument(
+        "--log", type=Path, metavar="DIR", help="write what was found to DIR/STUDY.json as well"
+    )
+    add_where(command)
+    add_data(command)
+    add_dataset(command)
+    command.add_argument(
+        "--out",
+        type=Path,
+        default=Path("runs/search"),
+        metavar="DIR",
+        help="of the studies and their runs (default: %(default)s)",
+    )
+
+
+def _setting(text: str) -> Setting:
+    try:
+        return read_setting(text)
+    except SpaceError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _name(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", text, re.ASCII):
+        raise argparse.ArgumentTypeError(
+            f"{text!r}: expected a letter or digit first, then any of these and of -_."
+        )
+    return text
+
+
+def run_search(options: argparse.Namespace) -> int:
+    name = options.study or options.experiment
+    if options.show:
+        return _show(load_study(options.out, name), name, options)
+    if not options.vary:
+        raise UsageError("expected at least one --vary, such as --vary learning_rate=0.1,0.2")
+    given = [setting.name for setting in (*options.vary, *options.set)]
+    if twice := [each for each in given if given.count(each) > 1]:
+        raise UsageError(f"expected each setting once; {twice[0]} is there twice")
+    listed = all(isinstance(setting, Choice) for setting in options.vary)
+    if not listed and options.arms is None:
+        raise UsageError("a range holds any number of arms: say how many, such as --arms 40")
+    options.val = True
+    data, _ = load_noting(options, torch.device("cpu"))
+    question = Question(
+        find_experiment(options.experiment),
+        _fixed(options),
+        tuple(options.seeds),
+        data,
+        options.out,
+    )
+    where, device = workers_of(options)
+    root = options.data_root.resolve() if options.data_root else None
+    effort = Effort(
+        settings=options.vary,
+        arms=options.arms,
+        batch=_MANY if options.prune else max(len(where), 1) * 2,
+        sampler=options.sampler,
+        prune=options.prune,
+        source=Source(data.name, root, True, device),
+        threads=options.threads,
+    )
+    with alone_in(options.out / f".{name}"), executor_of(options, where) as executor:
+        study = load_study(options.out, name, question)
+        with _Bar() as bar:
+            for arm in search(study, question, effort, executor, bar.batch):
+                bar.tell(arm)
+    return _show(study, name, options)
+
+
+def _fixed(options: argparse.Namespace) -> dict[str, str]:
+    for setting in options.set:
+        if not isinstance(setting, Choice) or len(setting.values) > 1:
+            raise UsageError(f"--set {setting.name}: expected one value")
+    return {setting.name: setting.values[0] for setting in options.set}
+
+
+class _Bar:
+    """One bar over all epochs that are known to come."""
+
+    def __init__(self) -> None:
+        self._bar = tqdm(
+            total=0, desc="search", unit="epoch", dynamic_ncols=True, smoothing=0, file=sys.stderr
+        )
+        self._before = 0
+
+    def __enter__(self) -> _Bar:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
+
+    def batch(self, epochs: int, runs: int) -> Listener:
+        """The listener of a further batch."""
+        self._before = self._bar.total or 0
+        self._bar.total = self._before + epochs
+        return functools.partial(self._progress, runs)
+
+    def _progress(self, runs: int, progress: Progress) -> None:
+        self._bar.n = self._before + progress.finished
+        self._bar.set_postfix_str(f"{progress.states.total()} of {runs} runs of these arms")
+
+    def tell(self, arm: Arm) -> None:
+        """Write what became of an arm above the bar."""
+        score = "" if arm.mean is None else f", {arm.mean:.3f} %"
+        said = f"arm {arm.number} {arm.state}{score}: {_settings(arm)}"
+        self._bar.write(f"{said} {arm.cause}".rstrip(), file=sys.stderr)
+
+
+def _settings(arm: Arm) -> str:
+    return " ".join(f"{key}={value}" for key, value in arm.values.items()) or "as it is"
+
+
+def _show(study: Any, name: str, options: argparse.Namespace) -> int:
+    found = arms(study)
+    result = log(name, study.user_attrs["question"], found)
+    if options.log:
+        options.log.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(result, indent=1, allow_nan=False) + "\n"
+        write_atomically(options.log / f"{name}.json", text.encode())
+    if options.json:
+        show_json(result)
+        return 0
+    ranked = sorted(result["arms"], key=lambda row: row["mean"] or 0.0, reverse=True)
+    rows = [
+        (
+            row["arm"],
+            row["state"],
+            row["parameters"],
+            len(row["seeds"]),
+            *(_decimals(row[key]) for key in ("mean", "deviation")),
+            *(_decimals((row["difference"] or {}).get(key)) for key in ("mean", "p")),
+            _settings(found[row["arm"]]) + (f" ({row['cause']})" if row["cause"] else ""),
+        )
+        for row in ranked
+    ]
+    header = ("arm", "state", "parameters", "n", "mean %", "sd", "less arm 0", "p", "settings")
+    print(table(header, rows))
+    if any(row["arms"] > 1 for row in result["settings"]):
+        effects = [
+            (*list(row.values())[:3], _decimals(row["mean"]), _decimals(row["deviation"]))
+            for row in result["settings"]
+        ]
+        print("\n" + table(("setting", "value", "arms", "mean %", "sd"), effects) + "\n")
+    counts = Counter(arm.state for arm in found)
+    print(", ".join(f"{count} {state}" for state, count in counts.items()))
+    print(f"scored: {study.user_attrs['question']['data']['split']}, never the test set")
+    return 0
+
+
+def _decimals(number: float | None) -> str | None:
+    return None if number is None else f"{number:.3f}"
+
+
+COMMANDS = (add_search,)

@@ -1,0 +1,101 @@
+"""The text of the generated blocks of docs/search.md: what each study found."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mnist_models.report.markdown import ReportError, table
+
+FOLDER = "search"  # beside the document: what `search --log` wrote, one file each
+
+
+def searches(folder: Path) -> dict[str, str]:
+    """The text of every generated block of the document in `folder`, one for each study.
+
+    Raises:
+        ReportError: a stored study cannot be read.
+    """
+    return {path.stem: _study(path) for path in sorted((folder / FOLDER).glob("*.json"))}
+
+
+def _study(path: Path) -> str:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return "\n".join([_question(found), _arms(found), *_effects(found)])
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ReportError(
+            f"{path}: {error!r}; expected what `search --log` writes: write it again"
+        ) from error
+
+
+def _question(found: Mapping[str, Any]) -> str:
+    question, arms = found["question"], found["arms"]
+    fixed = ", ".join(f"{key} = {value}" for key, value in question["fixed"].items())
+    runs = sum(len(arm["correct"]) for arm in arms)
+    data = question["data"]
+    return (
+        f"`{question['experiment']}`{f' with {fixed}' if fixed else ''}: {len(arms):,} arms, "
+        f"{runs:,} runs, seeds {', '.join(map(str, question['seeds']))}, scored on the "
+        f"{data['split']} images of {data['name']}, mean of the last {found['pooled_epochs']} "
+        "epochs. Differences are to arm 0 over the same seeds, with the 95 % interval of their "
+        "mean and the p of a paired t-test, not corrected for the number of arms.\n"
+    )
+
+
+def _arms(found: Mapping[str, Any]) -> str:
+    header = ("arm", "settings", "parameters", "n", "mean %", "sd", "difference", "p")
+    ranked = sorted(found["arms"], key=lambda arm: arm["mean"] or 0.0, reverse=True)
+    return table(header, [_arm(arm) for arm in ranked])
+
+
+def _arm(arm: Mapping[str, Any]) -> tuple[str, ...]:
+    settings = " ".join(f"`{key}={value}`" for key, value in arm["values"].items())
+    state = "" if arm["state"] == "finished" else f" ({arm['state']}{_because(arm['cause'])})"
+    difference = arm["difference"] or {}
+    ends = difference.get("interval")
+    shown = _signed(difference["mean"]) if difference else "-"
+    return (
+        str(arm["arm"]),
+        (settings or "as it is") + state,
+        _number(arm["parameters"], ","),
+        str(len(arm["correct"])),
+        _number(arm["mean"], ".3f"),
+        _number(arm["deviation"], ".3f"),
+        f"{shown} [{_signed(ends[0])}, {_signed(ends[1])}]" if ends else shown,
+        _number(difference.get("p"), ".3f"),
+    )
+
+
+def _effects(found: Mapping[str, Any]) -> list[str]:
+    """The mean of each value over the arms that had it, where several had the same."""
+    effects = found["settings"]
+    if all(effect["arms"] < 2 for effect in effects):
+        return []
+    lines = [
+        (
+            f"`{effect['setting']}={effect['value']}`",
+            str(effect["arms"]),
+            _number(effect["mean"], ".3f"),
+            _number(effect["deviation"], ".3f"),
+        )
+        for effect in effects
+    ]
+    return [
+        "Each value over all arms that had it, their other settings being what they were:\n",
+        table(("setting", "arms", "mean %", "sd"), lines),
+    ]
+
+
+def _because(cause: str) -> str:
+    return f": {cause}" if cause else ""
+
+
+def _signed(number: float) -> str:
+    return f"{number:+.3f}"
+
+
+def _number(number: float | None, form: str) -> str:
+    return "-" if number is None else format(number, form)

@@ -1,0 +1,1 @@
+"""Choosing hyper-parameters and architectures on the validation slice."""

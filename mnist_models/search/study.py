@@ -1,0 +1,169 @@
+"""Choosing among variants of an experiment on the validation slice: arms, kept by Optuna.
+
+Every arm trains the same seeds; its score is the mean over them of the accuracy in their last
+epochs, pooled. What is finished is in the study's database and in the records of its runs: a
+search that was stopped, or killed, goes on where it was.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from mnist_models.data import Dataset
+from mnist_models.models import Experiment
+from mnist_models.provenance import model_digest
+from mnist_models.search.space import Value, vary
+
+if TYPE_CHECKING:
+    import optuna
+
+POOLED = 3  # last epochs: their mean is steadier than the final one alone
+FILE_NAME = "search.db"
+_STARTUP = 5  # arms before the median of the others prunes one
+
+State = Literal["finished", "pruned", "refused", "failed", "waiting"]
+
+
+class SearchError(Exception):
+    """A search that cannot begin or go on: what was found, what to do."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a study compares; the same for all of its arms.
+
+    Attributes:
+        base: the experiment that is varied.
+        fixed: settings that every arm has; the first arm is the experiment with these alone.
+        seeds: that every arm trains.
+        data: with a validation slice as its scored images.
+        out: folder of the database and of the records.
+    """
+
+    base: Experiment
+    fixed: Mapping[str, Value]
+    seeds: tuple[int, ...]
+    data: Dataset
+    out: Path
+
+    def arm(self, values: Mapping[str, Value]) -> Experiment:
+        """The experiment of an arm.
+
+        Raises:
+            SpaceError: as `vary`.
+        """
+        return vary(self.base, {**self.fixed, **values})
+
+    def to_dict(self) -> dict[str, Any]:
+        """What must be the same whenever the study goes on."""
+        first = self.arm({})
+        return {
+            "experiment": self.base.name,
+            "fixed": dict(self.fixed),
+            "recipe": first.recipe.to_dict(),
+            "model": model_digest(first.build()),
+            "seeds": list(self.seeds),
+            "data": {"name": self.data.name, "split": self.data.split, "md5": self.data.md5},
+        }
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One variant.
+
+    Attributes:
+        number: in the order in which they were asked, from 0.
+        values: the settings in which it differs from the experiment, as they were written.
+        state: finished; pruned after some seeds; refused since it breaks a limit of the
+            assignment; failed; or waiting for some of its seeds.
+        parameters: of its network.
+        correct: seed -> scored images correct, mean of its last epochs.
+        total: scored images.
+        cause: why it was refused or failed.
+    """
+
+    number: int
+    values: Mapping[str, Value]
+    state: State
+    parameters: int | None = None
+    correct: dict[int, float] = field(default_factory=dict)
+    total: int = 0
+    cause: str = ""
+
+    @property
+    def mean(self) -> float | None:
+        """Per cent correct over its seeds."""
+        return 100 * statistics.mean(self.correct.values()) / self.total if self.correct else None
+
+
+def load_study(out: Path, name: str, question: Question | None = None) -> optuna.Study:
+    """Open the study of that name in the folder's database, or begin it with a question.
+
+    Raises:
+        SearchError: Optuna is not installed, the file is no such database, the study asks another
+            question, or there is none to show.
+    """
+    library = load_optuna()
+    path = out / FILE_NAME
+    if question is None and not path.exists():
+        raise SearchError(f"{path} does not exist: no search has written there yet")
+    out.mkdir(parents=True, exist_ok=True)
+    storage = f"sqlite:///{path.resolve()}"
+    try:
+        if question is None:
+            found: optuna.Study = library.load_study(study_name=name, storage=storage)
+            return found
+        study: optuna.Study = library.create_study(
+            study_name=name, storage=storage, direction="maximize", load_if_exists=True
+        )
+    except KeyError:
+        names = ", ".join(sorted(library.get_all_study_names(storage))) or "none"
+        raise SearchError(f"{path} holds no study {name!r}; there are: {names}") from None
+    except Exception as error:
+        raise SearchError(f"{path} cannot be read as a study: {error}; move it away") from error
+    asked, begun = question.to_dict(), study.user_attrs.get("question")
+    if begun is None:
+        study.set_user_attr("question", asked)
+    elif begun != asked:
+        other = ", ".join(key for key in asked if begun.get(key) != asked[key])
+        raise SearchError(
+            f"{path}: study {name!r} was begun with another {other}; choose another --study"
+        )
+    return study
+
+
+def load_optuna() -> Any:
+    """The module optuna, of the extra "search".
+
+    Raises:
+        SearchError: it is not installed.
+    """
+    try:
+        import optuna  # noqa: PLC0415 - the extra "search"
+    except ImportError as error:
+        raise SearchError(
+            f'search needs the extra "search" ({error}): pip install "mnist-models[search]"'
+        ) from error
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    return optuna
+
+
+def arms(study: optuna.Study) -> list[Arm]:
+    """All arms of a study, in the order in which they were asked."""
+    return [_arm(trial.number, trial.user_attrs) for trial in study.get_trials(deepcopy=False)]
+
+
+def _arm(number: int, kept: Mapping[str, Any]) -> Arm:
+    return Arm(
+        number=number,
+        values=kept.get("values", {}),
+        state=kept.get("state", "waiting"),
+        parameters=kept.get("parameters"),
+        correct={int(seed): value for seed, value in kept.get("correct", {}).items()},
+        total=kept.get("total", 0),
+        cause=kept.get("cause", ""),
+    )

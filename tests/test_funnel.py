@@ -1,0 +1,138 @@
+"""Networks written as plans."""
+
+from __future__ import annotations
+
+import pytest
+import safetensors.torch
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from mnist_models.assignment import CARD
+from mnist_models.checks import check_module
+from mnist_models.models.funnel import Layer, PlanError, funnel, read_plan
+from mnist_models.provenance import model_digest
+from mnist_models.stack import stack
+
+
+def test_a_plan_is_read_layer_by_layer() -> None:
+    assert read_plan("8k5-12u/12-12=/16s") == [
+        Layer(8, kernel=5, padded=True, separable=False, shared=False, pooled=False),
+        Layer(12, kernel=3, padded=False, separable=False, shared=False, pooled=False),
+        Layer(12, kernel=3, padded=True, separable=False, shared=False, pooled=True),
+        Layer(12, kernel=3, padded=True, separable=False, shared=True, pooled=False),
+        Layer(16, kernel=3, padded=True, separable=True, shared=False, pooled=True),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("plan", "found"),
+    [
+        ("", "found ''"),
+        ("8--12", "found ''"),
+        ("8/", "found ''"),
+        ("0", "found '0'"),
+        ("8x", "found '8x'"),
+        ("8k4", "found '8k4'"),
+        ("8uu", "found '8uu'"),
+        ("8=", "'8=' cannot have the weights of the layer before it"),
+        ("1-8=", "'8=' cannot"),
+        ("8-12=", "'12=' cannot"),
+        ("8-12-12=", "'12=' cannot"),  # the layer before takes 8 channels
+        ("8-8k5=", "'8k5=' cannot"),
+        ("8-8-8s=", "'8s=' cannot"),
+    ],
+)
+def test_what_is_no_plan_is_refused(plan: str, found: str) -> None:
+    with pytest.raises(PlanError, match=found):
+        funnel(plan)
+
+
+@pytest.mark.parametrize("activation", ["relu", "silu", "gelu"])
+@pytest.mark.parametrize("order", ["act-norm", "norm-act"])
+@pytest.mark.parametrize("residual", [False, True])
+def test_the_network_keeps_the_card(activation: str, order: str, residual: bool) -> None:
+    model = funnel(
+        "8-12u/12-12=-14/14-16u",
+        activation=activation,  # type: ignore[arg-type] # one of its literals
+        order=order,  # type: ignore[arg-type] # likewise
+        residual=residual,
+    )
+    checks, found = check_module(model, CARD)
+    assert [check for check in checks if not check.passed] == []
+    weights = 9 * (8 + 8 * 12 + 12 * 12 + 12 * 14 + 14 * 14 + 14 * 16)
+    norms = 2 * (8 + 12 + 12 + 12 + 14 + 14 + 16)
+    assert found.parameters == weights + norms + 16 * 10 + 10  # the shared layer adds statistics
+    assert found.receptive_field_before_pooling == 1 + 2 * 2 + (1 + 3 * 4) + (2 + 2 * 8)
+
+
+def test_every_option_changes_what_is_computed() -> None:
+    images = torch.randn(4, 1, 28, 28)
+
+    def logits(plan: str = "8-8/8-8", **options: object) -> torch.Tensor:
+        torch.manual_seed(0)
+        found: torch.Tensor = funnel(plan, dropout=0, **options)(images)  # type: ignore[arg-type] # by name
+        return found
+
+    plain = logits()
+    assert torch.equal(plain, logits())
+    for options in (
+        {"activation": "relu"},
+        {"activation": "gelu"},
+        {"order": "norm-act"},
+        {"residual": True},
+        {"plan": "8/8-8-8"},
+        {"plan": "8-8/8=-8="},
+        {"plan": "8-8u/8-8"},
+    ):
+        assert not torch.allclose(plain, logits(**options), atol=1e-3), options
+
+
+def test_prelu_has_a_slope_for_each_channel() -> None:
+    def parameters(activation: str) -> int:
+        model = funnel("8/12", activation=activation)  # type: ignore[arg-type] # one of its literals
+        return sum(parameter.numel() for parameter in model.parameters())
+
+    assert parameters("prelu") == parameters("relu") + 8 + 12
+
+
+PLANS = st.lists(
+    st.lists(st.sampled_from(["4", "6", "4u", "6s", "4k5", "="]), min_size=1, max_size=3),
+    min_size=1,
+    max_size=2,
+)
+
+
+@settings(max_examples=25, deadline=None)
+@given(PLANS)
+def test_any_plan_trains_is_stored_and_stacks(groups: list[list[str]]) -> None:
+    plan, before = [], ""
+    for group in groups:
+        words = [before if word == "=" else word for word in group]
+        before = words[-1]
+        plan.append("-".join(word or "4" for word in words))
+    torch.manual_seed(0)
+    models = [funnel("/".join(plan)) for _ in range(2)]
+    images = torch.randn(2, 1, 28, 28)
+    F.cross_entropy(models[0].train()(images), torch.tensor([0, 1])).backward()
+    gradients = [parameter.grad for parameter in models[0].parameters()]
+    assert all(gradient is not None and gradient.abs().sum() > 0 for gradient in gradients)
+    safetensors.torch.save(models[0].state_dict())  # refuses what is stored twice
+    stack(models)
+
+
+def test_shared_layers_have_one_set_of_weights() -> None:
+    shared, own = funnel("8-8-8=/8="), funnel("8-8-8/8")
+    assert len([m for m in shared.modules() if isinstance(m, nn.Conv2d)]) == 2
+    assert len([m for m in own.modules() if isinstance(m, nn.Conv2d)]) == 4
+    assert len([m for m in shared.modules() if isinstance(m, nn.BatchNorm2d)]) == 4
+
+
+def test_what_differs_in_the_plan_alone_has_another_digest() -> None:
+    digests = {model_digest(funnel(plan)) for plan in ("8-8/8", "8/8-8", "8-8/8u", "8-8-8")}
+    assert len(digests) == 4
+    assert model_digest(funnel("8-8/8")) == model_digest(funnel("8-8/8"))
+    assert model_digest(funnel("8-8/8")) != model_digest(funnel("8-8/8", residual=True))
+    assert model_digest(funnel("8-8/8")) != model_digest(funnel("8-8/8", order="norm-act"))

@@ -1,0 +1,74 @@
+"""docs/search.md: the tables of the published studies."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mnist_models.report.markdown import ReportError
+from mnist_models.report.searches import FOLDER, searches
+from mnist_models.search.log import log
+
+from .test_search import arm
+
+QUESTION: dict[str, Any] = {
+    "experiment": "frontier-8k",
+    "fixed": {"epochs": "6"},
+    "seeds": [0, 1],
+    "data": {"name": "mnist", "split": "validation"},
+}
+
+
+def written(folder: Path, table: Any) -> Path:
+    path = folder / FOLDER / "screen.json"
+    path.parent.mkdir()
+    path.write_text(json.dumps(table))
+    return path
+
+
+def test_a_study_is_shown_ranked_with_its_question(tmp_path: Path) -> None:
+    found = [arm(0, [900, 910], None), arm(1, [905, 921], "0.1"), arm(2, [890], "0.2")]
+    written(tmp_path, log("screen", QUESTION, found))
+    text = searches(tmp_path)["screen"]
+    assert text.startswith("`frontier-8k` with epochs = 6: 3 arms, 5 runs, seeds 0, 1, scored on ")
+    assert "the validation images of mnist, mean of the last 3 epochs" in text
+    rows = [line for line in text.splitlines() if line.startswith("| ")][1:]
+    assert rows[1] == (
+        "| 1 | `learning_rate=0.1` | 7,850 | 2 | 91.300 | 1.131 | +0.800 [-3.012, +4.612] | 0.228 |"
+    )
+    assert rows[2] == "| 0 | as it is | 7,850 | 2 | 90.500 | 0.707 | - | - |"
+    assert rows[3] == "| 2 | `learning_rate=0.2` | 7,850 | 1 | 89.000 | - | -1.000 | - |"
+    assert "Each value over all arms" not in text  # each has one
+
+
+def test_what_came_to_nothing_is_shown_too(tmp_path: Path) -> None:
+    lost = replace(arm(1, [], "9"), state="failed", cause="DivergedError")
+    written(tmp_path, log("screen", QUESTION, [arm(0, [900], None), lost]))
+    assert (
+        "| 1 | `learning_rate=9` (failed: DivergedError) | 7,850 | 0 | - | - | - | - |"
+        in (searches(tmp_path)["screen"])
+    )
+
+
+def test_values_that_several_arms_had_are_averaged(tmp_path: Path) -> None:
+    found = [arm(0, [900], None), arm(1, [910], "0.1"), arm(2, [930], "0.1")]
+    written(tmp_path, log("screen", QUESTION, found))
+    assert "| `learning_rate=0.1` | 2 | 92.000 | 1.414 |" in searches(tmp_path)["screen"]
+
+
+def test_without_studies_there_is_nothing(tmp_path: Path) -> None:
+    assert searches(tmp_path) == {}
+
+
+@pytest.mark.parametrize("table", [3, {}, {"question": 3}, [], {"question": {}, "arms": []}])
+def test_a_damaged_study_is_one_clear_error(table: Any, tmp_path: Path) -> None:
+    path = written(tmp_path, table)
+    with pytest.raises(ReportError, match=f"{path.name}.*expected what `search --log` writes"):
+        searches(tmp_path)
+    path.write_text("{")
+    with pytest.raises(ReportError, match="search --log"):
+        searches(tmp_path)
