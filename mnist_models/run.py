@@ -33,16 +33,24 @@ class Average:
         own, theirs = ([*net.parameters(), *net.buffers()] for net in (self.module, model))
         self._pairs = list(zip(own, theirs, strict=True))
 
-    @torch.no_grad()
+    @property
+    def share(self) -> float:
+        """Of the way to the network's state, how much the next update goes."""
+        return 1 - min(self.decay, (1 + self.updates) / (10 + self.updates))
+
     def update(self) -> None:
         """Move towards the network's present state."""
-        kept = min(self.decay, (1 + self.updates) / (10 + self.updates))
+        self.move(self.share)
+        self.updates += 1
+
+    @torch.no_grad()
+    def move(self, share: float | Tensor) -> None:
+        """Go this share of the way to the network's present state, uncounted."""
         for own, theirs in self._pairs:
             if own.is_floating_point():
-                own.lerp_(theirs, 1 - kept)
+                own.lerp_(theirs, share)
             else:
                 own.copy_(theirs)
-        self.updates += 1
 
 
 @dataclass

@@ -25,6 +25,7 @@ from mnist_models.recipe import Plateau
 from mnist_models.record import Record
 from mnist_models.run import Run, assemble, capture, restore, seed_of
 from mnist_models.stack import StackError, stack
+from mnist_models.step import update
 from mnist_models.train import (
     DivergedError,
     Listener,
@@ -35,7 +36,6 @@ from mnist_models.train import (
     finished,
     open_run,
     refuse_divergence,
-    update,
 )
 
 

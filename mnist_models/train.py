@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 
 import safetensors.torch
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mnist_models import record as records
@@ -24,13 +23,14 @@ from mnist_models.augment import augment
 from mnist_models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from mnist_models.data import MEAN, STD, Dataset, normalise
 from mnist_models.models import Experiment
-from mnist_models.optimisation import end_epoch, end_step
+from mnist_models.optimisation import end_epoch
 from mnist_models.outcome import write_record
 from mnist_models.provenance import environment, model_digest
 from mnist_models.recipe import Recipe
 from mnist_models.record import Epoch, Record
 from mnist_models.run import Run, capture, restore, seed_of, start
 from mnist_models.score import score
+from mnist_models.step import Step, best_step, train_step
 
 _CHUNK = 2_048  # images augmented at a time: enough to hide the cost of the calls
 
@@ -95,29 +95,10 @@ class Trained(NamedTuple):
     last_rate: float  # learning rate of the last step
 
 
-def train_step(run: Run, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """One update on a batch ``(B, 1, 28, 28)``, ``(B,)``: its mean loss, its correct answers.
-
-    Both are scalars on the device, so that nothing waits for it.
-    """
-    logits = run.model(inputs)
-    loss = F.cross_entropy(logits, labels, label_smoothing=run.recipe.label_smoothing)
-    update(run, loss)
-    return loss.detach(), (logits.detach().argmax(1) == labels).sum()
-
-
-def update(run: Run, loss: Tensor) -> None:
-    """Move the weights down the gradient of a scalar loss, and the average after them."""
-    run.optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    run.optimizer.step()
-    end_step(run.schedule)
-    if run.average is not None:
-        run.average.update()
-
-
-def train_epoch(run: Run, data: Dataset, epoch: int, listener: Listener) -> Trained:
-    """Train one epoch, counted from 1.
+def train_epoch(
+    run: Run, data: Dataset, epoch: int, listener: Listener, step: Step = train_step
+) -> Trained:
+    """Train one epoch, counted from 1, step by step as `step` does it.
 
     Raises:
         DivergedError: the loss is no number any more.
@@ -129,14 +110,14 @@ def train_epoch(run: Run, data: Dataset, epoch: int, listener: Listener) -> Trai
     first_rate = rate = run.learning_rate
     seen = 0
     run.model.train()
-    for step, (inputs, labels) in enumerate(batches(data, recipe, run.seed, epoch), start=1):
-        torch.manual_seed(seed_of(run.seed, epoch, step))
+    for number, (inputs, labels) in enumerate(batches(data, recipe, run.seed, epoch), start=1):
+        torch.manual_seed(seed_of(run.seed, epoch, number))
         rate = run.learning_rate
-        loss, answered = train_step(run, inputs, labels)
+        loss, answered = step(run, inputs, labels)
         loss_sum += loss * len(labels)
         correct += answered
         seen += len(labels)
-        listener(Progress(epoch, recipe.epochs, step, run.steps, loss, correct, seen, rate))
+        listener(Progress(epoch, recipe.epochs, number, run.steps, loss, correct, seen, rate))
     trained = Trained(loss_sum.item() / len(data.train), int(correct.item()), first_rate, rate)
     refuse_divergence(trained, recipe, epoch)
     return trained
@@ -193,9 +174,10 @@ def train(
         RecordExistsError: another record stands in `folder` and `force` is not set.
     """
     run, state = open_run(experiment, seed, data, folder, resume=resume, force=force)
+    step = best_step(run, *next(batches(data, run.recipe, seed, 1)))
     for number in range(len(state.epochs) + 1, experiment.recipe.epochs + 1):
         began = time.perf_counter()
-        trained = train_epoch(run, data, number, listener)
+        trained = train_epoch(run, data, number, listener, step)
         end_epoch(run.schedule, trained.loss)
         close_epoch(run, data, trained, state, folder, seconds=time.perf_counter() - began)
         listener(finished(run, state.epochs[-1]))

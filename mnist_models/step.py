@@ -1,0 +1,182 @@
+"""One training step: told to the device kernel by kernel, or recorded once as a CUDA graph.
+
+A network of a few thousand parameters takes a GPU less time than the host needs to name its
+kernels; a recorded step is named once.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mnist_models.optimisation import end_step
+from mnist_models.run import Run
+
+Step = Callable[[Run, Tensor, Tensor], tuple[Tensor, Tensor]]
+
+_WARM_UP = 3  # steps before a recording: libraries choose their kernels and take their memory
+_AGREES = 1e-4  # of the loss after one step, recorded against not; a wrong step is off by far more
+
+
+def train_step(run: Run, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """One update on a batch ``(B, 1, 28, 28)``, ``(B,)``: its mean loss, its correct answers.
+
+    Both are scalars on the device, so that nothing waits for it.
+    """
+    loss, answered = _forward(run, inputs, labels)
+    update(run, loss)
+    return loss.detach(), answered
+
+
+def update(run: Run, loss: Tensor) -> None:
+    """Move the weights down the gradient of a scalar loss, and the average after them."""
+    _descend(run, loss)
+    end_step(run.schedule)
+    if run.average is not None:
+        run.average.update()
+
+
+def _forward(run: Run, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    logits = run.model(inputs)
+    loss = F.cross_entropy(logits, labels, label_smoothing=run.recipe.label_smoothing)
+    return loss, (logits.detach().argmax(1) == labels).sum()
+
+
+def _descend(run: Run, loss: Tensor) -> None:
+    run.optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    run.optimizer.step()
+
+
+class Recorded:
+    """`train_step` for batches of one size, as a recording that can be played again.
+
+    What changes from step to step, the batch, the learning rate and how much the average moves,
+    lies in tensors that the recording reads; the schedule and the counts stay with the host.
+    Without a CUDA device the same calls are made anew each time, which is how it is tested there.
+    """
+
+    def __init__(self, run: Run, inputs: Tensor, labels: Tensor) -> None:
+        self._run = run
+        self._inputs, self._labels = inputs.clone(), labels.clone()
+        self._rate = torch.tensor(run.learning_rate, device=inputs.device)
+        self._share = torch.ones((), device=inputs.device)
+        on_gpu = inputs.device.type == "cuda"
+        self.play = self._record(inputs.device) if on_gpu else self.calls
+
+    def __call__(self, run: Run, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """As `train_step`, which takes the batches of any other size."""
+        if run is not self._run or inputs.shape != self._inputs.shape:
+            return train_step(run, inputs, labels)
+        self._inputs.copy_(inputs)
+        self._labels.copy_(labels)
+        self._rate.fill_(run.learning_rate)
+        if run.average is not None:
+            self._share.fill_(run.average.share)
+        loss, answered = self.play()
+        end_step(run.schedule)
+        if run.average is not None:
+            run.average.updates += 1
+        return loss.clone(), answered.clone()  # the next step writes over them
+
+    def calls(self) -> tuple[Tensor, Tensor]:
+        """What is recorded: forward, backward, update, average; the loss, the correct answers."""
+        run = self._run
+        groups = run.optimizer.param_groups
+        own = [dict(group) for group in groups]
+        for group in groups:
+            group["lr"] = self._rate
+            if "capturable" in group:  # what Adam asks for before it is recorded
+                group["capturable"] = self._inputs.is_cuda
+        loss, answered = _forward(run, self._inputs, self._labels)
+        _descend(run, loss)
+        for group, options in zip(groups, own, strict=True):
+            group.update(options)
+        if run.average is not None:
+            run.average.move(self._share)
+        return loss.detach(), answered
+
+    def _record(self, device: torch.device) -> Callable[[], tuple[Tensor, Tensor]]:
+        graph = torch.cuda.CUDAGraph()
+        with _unmoved(self._run):
+            aside = torch.cuda.Stream(device)
+            aside.wait_stream(torch.cuda.current_stream(device))
+            with torch.cuda.stream(aside):
+                for _ in range(_WARM_UP):
+                    self.calls()
+            torch.cuda.current_stream(device).wait_stream(aside)
+            self._run.optimizer.zero_grad(set_to_none=True)  # the recording takes its own memory
+            with torch.cuda.graph(graph):
+                result = self.calls()
+
+        def play() -> tuple[Tensor, Tensor]:
+            graph.replay()
+            return result
+
+        return play
+
+
+@contextmanager
+def _unmoved(run: Run) -> Iterator[None]:
+    """Put the values of network, average and optimiser back, into the same tensors.
+
+    What the optimiser began to keep meanwhile is kept at zero, which is what it begins with.
+    """
+
+    def tensors() -> list[Tensor]:
+        nets = [run.model] if run.average is None else [run.model, run.average.module]
+        held = [value for net in nets for value in (*net.parameters(), *net.buffers())]
+        kept = [value for each in run.optimizer.state.values() for value in each.values()]
+        return held + [value for value in kept if isinstance(value, Tensor)]
+
+    before = {id(value): value.detach().clone() for value in tensors()}
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for value in tensors():
+                if id(value) in before:
+                    value.copy_(before[id(value)])
+                else:
+                    value.zero_()
+
+
+def best_step(run: Run, inputs: Tensor, labels: Tensor) -> Step:
+    """The step to train `run` with on batches like this one: on a GPU a recording, if it can be.
+
+    A recording is played once and compared with the step itself before it is trusted; both leave
+    the run as it was.
+    """
+    if inputs.device.type != "cuda":
+        return train_step
+    try:
+        recorded = Recorded(run, inputs, labels)
+        problem = _disagreement(recorded, run)
+    except RuntimeError as error:
+        problem = str(error)
+    if not problem:
+        return recorded
+    warnings.warn(
+        f"the step could not be recorded, training goes on without: {problem}", stacklevel=2
+    )
+    return train_step
+
+
+def _disagreement(recorded: Recorded, run: Run) -> str:
+    """How the second of two steps differs, played or called; empty where it does not."""
+    losses: list[float] = []
+    for play in (recorded.play, recorded.calls):
+        with _unmoved(run):
+            for _ in range(2):  # the second loss is that of the weights after the first step
+                torch.manual_seed(0)
+                loss, _answered = play()
+            losses.append(loss.item())
+    played, called = losses
+    if abs(played - called) <= _AGREES * max(abs(called), 1.0):
+        return ""
+    return f"played, the second loss is {played:.6g}; called, {called:.6g}"

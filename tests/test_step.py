@@ -1,0 +1,125 @@
+"""One training step, and the same step as it is recorded for a GPU."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from mnist_models.data import Dataset
+from mnist_models.models import EXPERIMENTS
+from mnist_models.run import Run, seed_of, start
+from mnist_models.step import Recorded, Step, _disagreement, _unmoved, best_step, train_step
+from mnist_models.train import batches, train
+
+from .test_train import short
+
+CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+# SGD with momentum, one-cycle, average; plain SGD and dropout everywhere; Adam
+KINDS = ["frontier-8k", "steps-4", "attempt-3"]
+
+
+def begun(name: str, data: Dataset) -> Run:
+    run = start(short(name), 0, len(data.train), data.train.images.device)
+    run.model.train()
+    return run
+
+
+def steps(run: Run, step: Step, data: Dataset, epochs: int = 2) -> list[Tensor]:
+    """What every step of some epochs gave, the last and smaller batch of each included."""
+    given = []
+    for epoch in range(1, epochs + 1):
+        for number, (inputs, labels) in enumerate(batches(data, run.recipe, 0, epoch), start=1):
+            torch.manual_seed(seed_of(0, epoch, number))
+            given.append(torch.stack([value.float() for value in step(run, inputs, labels)]))
+    return given
+
+
+def weights(run: Run) -> list[Tensor]:
+    return [value.clone() for value in run.scored.state_dict().values()]
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_the_recorded_calls_are_those_of_the_step(name: str, few: Dataset) -> None:
+    alone, other = begun(name, few), begun(name, few)
+    recorded = Recorded(other, *next(batches(few, other.recipe, 0, 1)))
+    first, second = steps(alone, train_step, few), steps(other, recorded, few)
+    assert len(first) > 2
+    if name == "attempt-3":
+        # A rate in a tensor has 24 bits: Adam, which computes with 53, rounds otherwise, and more
+        # so from step to step.
+        torch.testing.assert_close(first[:3], second[:3], rtol=1e-4, atol=1e-4)
+    else:
+        assert torch.equal(torch.stack(first), torch.stack(second))
+        for left, right in zip(weights(alone), weights(other), strict=True):
+            assert torch.equal(left, right)
+    assert alone.learning_rate == other.learning_rate
+    assert isinstance(other.optimizer.param_groups[0]["lr"], float)  # as checkpoints keep it
+    assert other.optimizer.param_groups[0].keys() == alone.optimizer.param_groups[0].keys()
+    if alone.average is not None and other.average is not None:
+        assert alone.average.updates == other.average.updates == len(first)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_what_is_tried_leaves_the_run_where_it_was(name: str, few: Dataset) -> None:
+    alone, tried = begun(name, few), begun(name, few)
+    recorded = Recorded(tried, *next(batches(few, tried.recipe, 0, 1)))
+    with _unmoved(tried):
+        for _ in range(3):
+            recorded.calls()
+    for left, right in zip(weights(alone), weights(tried), strict=True):
+        assert torch.equal(left, right)
+    first, second = steps(alone, train_step, few), steps(tried, train_step, few)
+    for left, right in zip(first, second, strict=True):
+        assert torch.equal(left, right)
+
+
+def test_a_recording_that_does_something_else_is_found(few: Dataset) -> None:
+    run = begun("frontier-8k", few)
+    recorded = Recorded(run, *next(batches(few, run.recipe, 0, 1)))
+    assert _disagreement(recorded, run) == ""
+    before = weights(run)
+    moved = recorded.calls
+
+    def wrong() -> tuple[Tensor, Tensor]:
+        found = moved()
+        with torch.no_grad():
+            for parameter in run.model.parameters():
+                parameter.mul_(1.1)
+        return found
+
+    recorded.play = wrong
+    assert "played, the second loss is" in _disagreement(recorded, run)
+    for left, right in zip(before, weights(run), strict=True):
+        assert torch.equal(left, right)
+
+
+def test_without_a_gpu_nothing_is_recorded(few: Dataset) -> None:
+    run = begun("frontier-8k", few)
+    assert best_step(run, *next(batches(few, run.recipe, 0, 1))) is train_step
+
+
+@CUDA
+@pytest.mark.parametrize("name", KINDS)
+def test_on_cuda_the_recording_is_trusted_and_trains_alike(name: str, few: Dataset) -> None:
+    data = few.to(torch.device("cuda"))
+    alone, other = begun(name, data), begun(name, data)
+    recorded = best_step(other, *next(batches(data, other.recipe, 0, 1)))
+    assert isinstance(recorded, Recorded)
+    first, second = steps(alone, train_step, data), steps(other, recorded, data)
+    for left, right in zip(first, second, strict=True):
+        torch.testing.assert_close(left, right, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.skipif(
+    not torch.cuda.is_available() or "H200" not in torch.cuda.get_device_name(),
+    reason="needs an H200, for which the limit is given",
+)
+def test_on_cuda_fifteen_epochs_take_seconds(mnist: Dataset, tmp_path: Path) -> None:
+    data, seconds = mnist.to(torch.device("cuda")), []
+    for attempt in range(2):  # the first warms up libraries
+        record = train(EXPERIMENTS["frontier-8k"], 0, data, tmp_path / str(attempt))
+        seconds.append(record.timing.seconds)
+    assert seconds[1] <= 3, seconds
