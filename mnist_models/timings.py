@@ -231,7 +231,7 @@ def read_timings(root: Path) -> Timings:
                 raise SchemaError(f"[{number}].kind: expected {CONTENDERS!r} or {CHOICES!r}")
     except (OSError, ValueError, RecursionError) as error:
         raise TimingsError(
-            f"{FILE.as_posix()}: {error}; expected a list of what bench --json and "
-            "bench --choices --json printed; restore it with git, or measure again"
+            f"{FILE.as_posix()}: {error}; expected a list of what bench --log and "
+            "bench --choices --log appended; restore it with git, or measure again"
         ) from error
     return found

@@ -23,7 +23,7 @@ def test_nothing_is_claimed_before_it_is_measured() -> None:
     text = performance(Timings([], []))
     assert all("not measured" in text[block].lower() for block in text if block != "figure")
     assert "docs/performance.json" in text["contenders"]
-    assert "bench --choices --json" in text["choices"]
+    assert "bench --choices --log docs/performance.json" in text["choices"]
     assert "![" not in text["figure"]
 
 

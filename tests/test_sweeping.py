@@ -116,6 +116,31 @@ def test_what_stands_needs_no_worker(digits: Dataset, capsys: pytest.CaptureFixt
     assert "another run (its recipe differ)" in capsys.readouterr().err
 
 
+def test_a_log_keeps_the_times_and_no_paths(
+    digits: Dataset, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trained(digits, 0)
+    for _ in range(2):
+        assert sweep("quick", "--log", "sweeps.json") == 0
+    first, second = json.loads(Path("sweeps.json").read_text())
+    assert (
+        first["counts"]
+        == second["counts"]
+        == {
+            "trained": 0,
+            "standing": 1,
+            "elsewhere": 0,
+            "failed": 0,
+        }
+    )
+    assert str(Path.cwd()) not in Path("sweeps.json").read_text()
+    Path("sweeps.json").write_text("{")
+    capsys.readouterr()
+    assert sweep("quick", "--seeds", "0-1", "--log", "sweeps.json") == 2
+    assert "--log sweeps.json: no JSON" in capsys.readouterr().err
+    assert len(find_records(Path("runs"))) == 1  # asked before anything was trained
+
+
 @pytest.mark.sweep
 def test_a_failed_run_is_reported_and_decides_the_status(
     capsys: pytest.CaptureFixture[str],

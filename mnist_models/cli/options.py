@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import torch
 
+from mnist_models.atomic import write_atomically
 from mnist_models.data import Dataset, load
 
 Commands = Any  # argparse's subparsers action, which has no public name
@@ -86,6 +87,43 @@ def show_json(value: Any) -> None:
     """Print a value as JSON; NaN is refused."""
     # The same JSON, but ``##[`` within a line would be a command to GitHub's runner.
     print(json.dumps(value, indent=1, allow_nan=False).replace("##[", "#\\u0023["))
+
+
+def add_log(command: argparse.ArgumentParser, file: str) -> None:
+    """Add ``--log``, for a result that the document beside `file` shows."""
+    command.add_argument(
+        "--log",
+        type=Path,
+        metavar="FILE",
+        help=f"append what --json prints to the list in FILE, such as {file}",
+    )
+
+
+def read_log(path: Path | None) -> list[Any]:
+    """What a file of `--log` holds; empty where there is none. Asked before hours of work, too.
+
+    Raises:
+        UsageError: the file holds no list.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8")) if path and path.exists() else []
+    except ValueError as error:
+        raise UsageError(f"--log {path}: no JSON ({error}); move it away") from error
+    if not isinstance(found, list):
+        raise UsageError(f"--log {path}: expected a JSON list in it; move it away")
+    return found
+
+
+def append_to_log(path: Path | None, value: Any) -> None:
+    """Append a JSON value to the list in a file, made if need be; nothing without a file.
+
+    Raises:
+        UsageError: as `read_log`; the file is left as it is.
+    """
+    if path is not None:
+        text = json.dumps([*read_log(path), value], indent=1, allow_nan=False) + "\n"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, text.encode())
 
 
 def whole(low: int) -> Callable[[str], int]:

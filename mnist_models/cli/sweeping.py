@@ -23,8 +23,11 @@ from mnist_models.cli.options import (
     Commands,
     UsageError,
     add_data,
+    add_log,
+    append_to_log,
     declare,
     device_of,
+    read_log,
     seeds,
     show_json,
     whole,
@@ -72,6 +75,7 @@ def add_sweep(commands: Commands) -> None:
     add_where(command)
     add_data(command)
     add_runs(command)
+    add_log(command, "docs/sweeps.json")
     command.add_argument(
         "--dry-run",
         action="store_true",
@@ -104,6 +108,7 @@ def add_where(command: argparse.ArgumentParser) -> None:
 
 def run_sweep(options: argparse.Namespace) -> int:
     experiments = _experiments(options)
+    read_log(options.log)
     where, device = workers_of(options)
     data, notes = load_noting(options, torch.device("cpu"))
     root = options.data_root.resolve() if options.data_root else None
@@ -217,20 +222,19 @@ def _show(
     trained = [run for run in runs if run.state == "trained"]
     devices = sorted({run.device for run in trained})
     training = sum(run.seconds for run in trained)
+    result = {
+        "experiments": options.experiments,
+        "epochs": planned.epochs,
+        "workers": workers or options.dask,
+        "threads": options.threads,
+        "device": "; ".join(devices),
+        "counts": {state: counts[state] for state in get_args(State)},
+        "wall_seconds": seconds,
+        "trained_seconds": training,
+    }
+    append_to_log(options.log, result)
     if options.json:
-        show_json(
-            {
-                "experiments": options.experiments,
-                "epochs": planned.epochs,
-                "workers": workers or options.dask,
-                "threads": options.threads,
-                "device": "; ".join(devices),
-                "counts": {state: counts[state] for state in get_args(State)},
-                "wall_seconds": seconds,
-                "trained_seconds": training,
-                "runs": [asdict(run) for run in runs],
-            }
-        )
+        show_json(result | {"runs": [asdict(run) for run in runs]})
     else:
         said = ", ".join(f"{counts[state]} {text}" for state, text in _STATES.items())
         print(f"{len(runs)} runs: {said}; {duration(seconds)}, {duration(training)} of training")

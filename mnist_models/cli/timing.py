@@ -14,14 +14,17 @@ from mnist_models.cli.options import (
     Commands,
     UsageError,
     add_data,
+    add_log,
+    append_to_log,
     declare,
     load_data,
+    read_log,
     show_json,
     whole,
 )
 from mnist_models.data import Dataset
 from mnist_models.tables import table
-from mnist_models.timings import EPOCHS, Bench, Choices, Ratio
+from mnist_models.timings import EPOCHS, FILE, Bench, Choices, Ratio
 
 _SPREAD = ("median", "lowest", "highest")
 
@@ -63,6 +66,7 @@ def add_bench(commands: Commands) -> None:
         action="store_true",
         help="with --choices: torch.compile too, which takes minutes to start",
     )
+    add_log(command, FILE.as_posix())
     add_data(command)
 
 
@@ -71,6 +75,7 @@ def run_bench(options: argparse.Namespace) -> int:
         raise UsageError("--compile is one of the variants of --choices; add --choices")
     if options.full and options.choices:
         raise UsageError("--full trains the contenders, --choices times variants; choose one")
+    read_log(options.log)
     data = load_data(options, "mnist")
     if options.choices:
         return _choices(options, data)
@@ -83,6 +88,7 @@ def run_bench(options: argparse.Namespace) -> int:
             full=full,
             listener=lambda: bar.update() and None,
         )
+    append_to_log(options.log, result.to_dict())
     if options.json:
         show_json(result.to_dict())
     else:
@@ -100,6 +106,7 @@ def _choices(options: argparse.Namespace, data: Dataset) -> int:
             compile_=options.compile,
             listener=lambda: bar.update() and None,
         )
+    append_to_log(options.log, result.to_dict())
     if options.json:
         show_json(result.to_dict())
     else:

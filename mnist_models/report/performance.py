@@ -12,8 +12,8 @@ from mnist_models.timings import EPOCHS, FILE, Bench, Choice, Choices, Ratio, Sp
 
 _FIGURES = "figures"  # beside the document
 _UNMEASURED = (
-    "**Not measured yet**: it needs an otherwise idle machine. What `bench{option} --json` prints "
-    f"goes into `{FILE.as_posix()}`, a list of one object for each call.\n"
+    "**Not measured yet**: it needs an otherwise idle machine, and "
+    f"`bench{{option}} --log {FILE.as_posix()}`.\n"
 )
 _VERDICTS = {True: "kept", False: "**broken**", None: ""}
 Measurement = TypeVar("Measurement", Bench, Choices)

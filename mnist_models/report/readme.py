@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from mnist_models.figures.catalogue import FOLDER, Picture, catalogue
 from mnist_models.project import colab_url
 from mnist_models.record import Record
+from mnist_models.report.frontier import frontier
 from mnist_models.report.markdown import table
 from mnist_models.report.reproduction import reproduction, rows, section, systems
 from mnist_models.report.status import Requirement, status
@@ -31,10 +32,11 @@ def blocks(
             for system in systems(published=published)
         )
 
+    own = "".join(f"{frontier(of_system[system])}\n" for system in systems(published=False))
     makers: dict[str, Callable[[], str]] = {
         "status": lambda: status(required),
         "reproduction": lambda: reproduction(found),
-        "own": lambda: sections(published=False),
+        "own": lambda: own + sections(published=False),
         "systems": lambda: sections(published=True),
         "pictures": lambda: "".join(shown.values()),
         "clone": lambda: _fenced("bash", f"git clone https://github.com/{slug}"),

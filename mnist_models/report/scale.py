@@ -11,7 +11,7 @@ from mnist_models.cost import Cost, costs, duration
 from mnist_models.record import Record
 from mnist_models.report.markdown import ReportError, table
 
-SWEEPS = "sweeps.json"  # beside the document: what `sweep --json` printed, one object each
+SWEEPS = "sweeps.json"  # beside the document: what `sweep --log` appended
 RUNS = 10_000
 MACHINES = (1, 10, 100)
 WORKERS = 16  # of a machine, one core each: an assumption of the arithmetic, no measurement
@@ -87,15 +87,15 @@ def _sweeps(path: Path) -> list[dict[str, Any]]:
         return [dict(sweep) for sweep in found]
     except (OSError, ValueError, TypeError) as error:
         raise ReportError(
-            f"{path}: {error}; expected a list of what sweep --json prints, each in a fresh --out"
+            f"{path}: {error}; expected what sweep --log appends, each in a fresh --out"
         ) from error
 
 
 def _sweeps_table(sweeps: Sequence[Mapping[str, Any]]) -> str:
     if not sweeps:
         return (
-            "**Not measured yet**: it needs an otherwise idle machine. What `sweep --json` prints "
-            f"goes into `docs/{SWEEPS}`, a list of one object for each sweep.\n"
+            "**Not measured yet**: it needs an otherwise idle machine, and "
+            f"`sweep --log docs/{SWEEPS}` in a fresh `--out`.\n"
         )
     header = ("experiments", "runs", "epochs", "workers", "threads", "wall", "training")
     try:
