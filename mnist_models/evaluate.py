@@ -105,7 +105,10 @@ def rescore(folder: Path, record: Record, weights: Weights, data: Dataset) -> Sc
     except RuntimeError as error:
         shapes = " ".join(str(error).split())
         raise RecordError(f"{folder / weights.file} does not fit the network: {shapes}") from error
-    return score(model.to(data.held_out.images.device), data.held_out)
+    model = model.to(memory_format=torch.channels_last).to(
+        data.held_out.images.device
+    )  # as trained
+    return score(model, data.held_out)
 
 
 def evaluate(folder: Path, data: Dataset) -> Verdict:

@@ -11,6 +11,10 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 
+class RecipeError(ValueError):
+    """A number that no training can have: what was found, what was expected."""
+
+
 @dataclass(frozen=True)
 class Rotation:
     """Rotation by an angle drawn per image (torchvision's RandomRotation, nearest pixel)."""
@@ -108,6 +112,20 @@ class Recipe:
     plain_epochs: int = 0  # this many last epochs run without augmentation
     label_smoothing: float = 0.0  # probability mass spread over all classes
     average: float | None = None  # decay per step of the exponential moving average of weights
+
+    def __post_init__(self) -> None:
+        bounds = {
+            "learning_rate": self.learning_rate > 0,
+            "batch_size": self.batch_size >= 1,
+            "epochs": self.epochs >= 1,
+            "momentum": 0 <= self.momentum < 1,
+            "weight_decay": self.weight_decay >= 0,
+            "plain_epochs": self.plain_epochs >= 0,
+            "label_smoothing": 0 <= self.label_smoothing < 1,
+            "average": self.average is None or 0 < self.average < 1,
+        }
+        if broken := [name for name, kept in bounds.items() if not kept]:
+            raise RecipeError(f"no recipe has {broken[0]} = {getattr(self, broken[0])}")
 
     def to_dict(self) -> dict[str, Any]:
         """A JSON-ready table; a schedule or transform carries its class name under ``kind``."""

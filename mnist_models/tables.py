@@ -74,3 +74,8 @@ def percent(correct: float, total: int) -> str:
 def spread(deviation: float, total: int) -> str:
     """A deviation in images as text, in percentage points with two decimals: ``0.08``."""
     return f"{100 * deviation / total:.2f}"
+
+
+def digits(number: float) -> str:
+    """Three digits, or all that stand before the point: ``0.934``, ``16.9``, ``1,069``."""
+    return f"{number:.3g}" if abs(number) < 999.5 else f"{number:,.0f}"

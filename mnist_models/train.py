@@ -132,6 +132,16 @@ def refuse_divergence(trained: Trained, recipe: Recipe, epoch: int) -> None:
         )
 
 
+def step_for(run: Run, data: Dataset) -> Step:
+    """The step that trains `run` on this data set: on a GPU a recording of it, if one can be made.
+
+    The run is left as it was.
+    """
+    if data.train.images.device.type != "cuda":
+        return train_step
+    return best_step(run, *next(batches(data, run.recipe, run.seed, 1)))
+
+
 def identity_of(
     experiment: Experiment, seed: int, data: Dataset, model: nn.Module
 ) -> dict[str, Any]:
@@ -174,7 +184,7 @@ def train(
         RecordExistsError: another record stands in `folder` and `force` is not set.
     """
     run, state = open_run(experiment, seed, data, folder, resume=resume, force=force)
-    step = best_step(run, *next(batches(data, run.recipe, seed, 1)))
+    step = step_for(run, data)
     for number in range(len(state.epochs) + 1, experiment.recipe.epochs + 1):
         began = time.perf_counter()
         trained = train_epoch(run, data, number, listener, step)

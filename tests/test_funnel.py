@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import safetensors.torch
 import torch
@@ -27,6 +29,11 @@ def test_a_plan_is_read_layer_by_layer() -> None:
     ]
 
 
+def test_the_example_in_the_docstring_is_a_plan() -> None:
+    [example] = re.findall(r"such as ``(.+?)``", read_plan.__doc__ or "")
+    assert len(read_plan(example)) == 6
+
+
 @pytest.mark.parametrize(
     ("plan", "found"),
     [
@@ -43,6 +50,8 @@ def test_a_plan_is_read_layer_by_layer() -> None:
         ("8-12-12=", "'12=' cannot"),  # the layer before takes 8 channels
         ("8-8k5=", "'8k5=' cannot"),
         ("8-8-8s=", "'8s=' cannot"),
+        ("8-8-8u=", "'8u=' cannot"),
+        ("8-8u-8=", "'8=' cannot"),
     ],
 )
 def test_what_is_no_plan_is_refused(plan: str, found: str) -> None:

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from mnist_models.models import EXPERIMENTS
-from mnist_models.recipe import OneCycle, Recipe, Rotation, Step
+from mnist_models.recipe import OneCycle, Recipe, RecipeError, Rotation, Step
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
@@ -33,3 +35,27 @@ def test_recipes_differ_where_a_schedule_does() -> None:
     recipe = Recipe(optimizer="adam", learning_rate=0.1, batch_size=4, epochs=1)
     other = Recipe("adam", 0.1, batch_size=4, epochs=1, schedule=OneCycle(warm_up=0.2))
     assert recipe.to_dict() != other.to_dict()
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong", "right"),
+    [
+        ("learning_rate", [0, -0.1, float("nan")], [1e-9, 1e38]),
+        ("batch_size", [0, -1], [1]),
+        ("epochs", [0], [1]),
+        ("momentum", [-0.1, 1], [0, 0.99]),
+        ("weight_decay", [-1e-9], [0]),
+        ("plain_epochs", [-1], [0]),
+        ("label_smoothing", [-0.1, 1], [0, 0.5]),
+        ("average", [0, 1], [None, 0.5]),
+    ],
+)
+def test_what_no_training_can_have_is_refused(
+    name: str, wrong: list[Any], right: list[Any]
+) -> None:
+    recipe = Recipe(optimizer="adam", learning_rate=0.1, batch_size=4, epochs=1)
+    for value in right:
+        assert getattr(replace(recipe, **{name: value}), name) == value
+    for value in wrong:
+        with pytest.raises(RecipeError, match=f"no recipe has {name} = "):
+            replace(recipe, **{name: value})

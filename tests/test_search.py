@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ import torch
 
 from mnist_models import data
 from mnist_models.data import Dataset
-from mnist_models.job import Source
+from mnist_models.job import Job, Source, work
+from mnist_models.models.funnel import funnel
 from mnist_models.record import find_records, load_record
 from mnist_models.search import loop
 from mnist_models.search.log import log
@@ -36,12 +38,15 @@ def validation() -> Dataset:
 
 @pytest.fixture
 def question(validation: Dataset, tmp_path: Path) -> Question:
-    return Question(FOUR, {}, (0, 1), validation, tmp_path)
+    return Question(FOUR, {}, (0, 1), (), validation, tmp_path)
 
 
-def effort(*settings: str, **options: Any) -> Effort:
+def varied(question: Question, *settings: str) -> Question:
+    return replace(question, settings=tuple(read_setting(text) for text in settings))
+
+
+def effort(**options: Any) -> Effort:
     standard: dict[str, Any] = {
-        "settings": [read_setting(text) for text in settings],
         "arms": None,
         "batch": 2,
         "sampler": "random",
@@ -52,15 +57,16 @@ def effort(*settings: str, **options: Any) -> Effort:
     return Effort(**standard | options)
 
 
-def run(question: Question, effort: Effort, name: str = "study") -> list[Arm]:
+def run(question: Question, *settings: str, name: str = "study", **options: Any) -> list[Arm]:
     def listener(epochs: int, runs: int) -> Listener:
         batches.append((epochs, runs))
         return lambda progress: None
 
+    question = varied(question, *settings)
     batches: list[tuple[int, int]] = []
     with ThreadPoolExecutor(1) as executor:
         study = load_study(question.out, name, question)
-        found = list(search(study, question, effort, executor, listener))
+        found = list(search(study, question, effort(**options), executor, listener))
     assert found == [arms(study)[arm.number] for arm in found]
     run.batches = batches  # type: ignore[attr-defined] # for the one test that looks
     return found
@@ -69,7 +75,7 @@ def run(question: Question, effort: Effort, name: str = "study") -> list[Arm]:
 def test_every_combination_is_an_arm_and_the_first_is_the_experiment_itself(
     question: Question,
 ) -> None:
-    found = run(question, effort(*RATES, "momentum=0.5,0.9"))
+    found = run(question, *RATES, "momentum=0.5,0.9")
     assert [arm.number for arm in found] == list(range(7))
     assert found[0].values == {}
     assert found[1].values == {"learning_rate": "0.1", "momentum": "0.5"}
@@ -80,7 +86,7 @@ def test_every_combination_is_an_arm_and_the_first_is_the_experiment_itself(
 
 
 def test_an_arms_score_is_that_of_its_records(question: Question) -> None:
-    found = run(question, effort("learning_rate=0.01"))
+    found = run(question, "learning_rate=0.01")
     records = [load_record(folder) for folder in find_records(question.out)]
     assert len(records) == 4
     assert {record.data.split for record in records} == {"validation"}
@@ -95,14 +101,14 @@ def test_an_arms_score_is_that_of_its_records(question: Question) -> None:
 
 
 def test_what_is_finished_is_not_trained_again(question: Question) -> None:
-    first = run(question, effort("learning_rate=0.01"))
+    first = run(question, "learning_rate=0.01")
     written = {path: path.stat().st_mtime_ns for path in question.out.rglob("record.json")}
-    assert run(question, effort("learning_rate=0.01")) == []
-    more = run(question, effort("learning_rate=0.01,0.001"))
+    assert run(question, "learning_rate=0.01") == []
+    more = run(question, "learning_rate=0.01,0.001")
     assert [arm.values for arm in more] == [{"learning_rate": "0.001"}]
     for path, time in written.items():
         assert path.stat().st_mtime_ns == time
-    other = run(question, effort("learning_rate=0.01"), "another")  # asks again, trains nothing
+    other = run(question, "learning_rate=0.01", name="another")  # asks again, trains nothing
     assert [(arm.values, arm.correct) for arm in other] == [
         (arm.values, arm.correct) for arm in first
     ]
@@ -119,12 +125,12 @@ def test_arms_that_were_begun_are_ended_first(
     with monkeypatch.context() as patch:
         patch.setattr(loop, "sweep", stopped)
         with pytest.raises(KeyboardInterrupt):
-            run(question, effort(*RATES))
+            run(question, *RATES)
     study = load_study(question.out, "study")
     assert [arm.state for arm in arms(study)] == ["waiting"] * 4
     running = study.get_trials(states=(optuna.trial.TrialState.RUNNING,))
     assert [trial.number for trial in running] == [0, 1]
-    found = run(question, effort(*RATES))
+    found = run(question, *RATES)
     assert [arm.number for arm in found] == [0, 1, 2, 3]
     assert {arm.state for arm in found} == {"finished"}
 
@@ -132,10 +138,10 @@ def test_arms_that_were_begun_are_ended_first(
 @pytest.mark.parametrize("sampler", ["random", "tpe"])
 def test_arms_are_sampled_from_ranges(question: Question, sampler: str) -> None:
     settings = ("learning_rate=0.001..0.1", "batch_size=400..600", "momentum=0.5,0.9")
-    first = run(question, effort(*settings, arms=4, sampler=sampler))
+    first = run(question, *settings, arms=4, sampler=sampler)
     assert len(first) == 4
     assert first[0].values == {}
-    more = run(question, effort(*settings, arms=6, sampler=sampler))
+    more = run(question, *settings, arms=6, sampler=sampler)
     assert [arm.number for arm in more] == [4, 5]
     sampled = [arm.values for arm in (*first[1:], *more)]
     assert len({str(values) for values in sampled}) == 5
@@ -146,18 +152,24 @@ def test_arms_are_sampled_from_ranges(question: Question, sampler: str) -> None:
 
 
 def test_more_combinations_than_arms_are_sampled(question: Question) -> None:
-    found = run(question, effort(*RATES, "momentum=0.1,0.5,0.9", arms=5))
+    found = run(question, *RATES, "momentum=0.1,0.5,0.9", arms=5)
     assert len(found) == 5
     listed = [{"learning_rate": "0.1", "momentum": value} for value in ("0.1", "0.5", "0.9")]
     assert [arm.values for arm in found[1:4]] != listed  # not simply the first ones
+    more = run(question, *RATES, "momentum=0.1,0.5,0.9", arms=8)
+    assert len(more) == 3
+    rest = run(question, *RATES, "momentum=0.1,0.5,0.9")
+    assert len(rest) == 2
+    every = [tuple(arm.values.items()) for arm in (*found, *more, *rest)]
+    assert len(set(every)) == 10  # the experiment itself, and each of nine combinations once
 
 
 def test_an_arm_below_the_median_gets_no_further_seed(question: Question) -> None:
     rates = ",".join(f"0.{digit}" for digit in range(1, 7))
-    run(question, effort(f"learning_rate={rates}"))
-    found = run(question, effort(f"learning_rate={rates},0.000001", prune=True))
+    run(question, f"learning_rate={rates}")
+    found = run(question, f"learning_rate={rates},0.000001", prune=True)
     assert [(arm.state, list(arm.correct)) for arm in found] == [("pruned", [0])]
-    found = run(question, effort(f"learning_rate={rates},0.0000001"))
+    found = run(question, f"learning_rate={rates},0.0000001")
     assert [(arm.state, list(arm.correct)) for arm in found] == [("finished", [0, 1])]
 
 
@@ -166,17 +178,17 @@ def test_what_breaks_the_assignment_is_refused_without_training(
 ) -> None:
     limits = replace(FOUR.assignment, batch_norm="once")
     base = replace(FOUR, assignment=limits)
-    found = run(replace(question, base=base), effort("learning_rate=0.01"))
+    found = run(replace(question, base=base), "learning_rate=0.01")
     assert {arm.state for arm in found} == {"refused"}
     assert found[0].cause.startswith("batch-norm: ")
     assert found[0].correct == {}
-    long = run(replace(question, fixed={"epochs": "16"}), effort("learning_rate=0.01"), "long")
+    long = run(replace(question, fixed={"epochs": "16"}), "learning_rate=0.01", name="long")
     assert {arm.cause for arm in long} == {"epochs: 16, expected <= 15"}
     assert find_records(question.out) == []
 
 
 def test_an_arm_that_diverges_is_reported_and_the_others_go_on(question: Question) -> None:
-    found = run(question, effort("learning_rate=1e38,0.01"))
+    found = run(question, "learning_rate=1e38,0.01")
     states = {arm.values.get("learning_rate"): arm.state for arm in found}
     assert states == {None: "finished", "1e38": "failed", "0.01": "finished"}
     [failed] = [arm for arm in found if arm.state == "failed"]
@@ -185,18 +197,31 @@ def test_an_arm_that_diverges_is_reported_and_the_others_go_on(question: Questio
 
 def test_a_slip_costs_nothing(question: Question) -> None:
     with pytest.raises(SpaceError, match="no setting 'rate'"):
-        run(question, effort("learning_rate=0.1", "rate=1"))
+        run(question, "learning_rate=0.1", "rate=1")
     with pytest.raises(SpaceError, match="expected a whole number"):
-        run(question, effort("batch_size=64,0.5"))
-    assert arms(load_study(question.out, "study")) == []
+        run(question, "batch_size=64,0.5", name="other")
+    with pytest.raises(SpaceError, match=r"no two whole numbers within 1\.2"):
+        run(question, "batch_size=1.2..1.9", name="third", arms=2)
+    with pytest.raises(SpaceError, match="plan=4x: no network can be made of it"):
+        base = replace(FOUR, build=partial(funnel, "4/4"))
+        run(replace(question, base=base), "plan=4/4,4x", name="fourth")
+    with pytest.raises(SpaceError, match="batch_size=0: no recipe has batch_size = 0"):
+        run(question, "batch_size=0", name="fifth")
+    assert all(
+        arms(load_study(question.out, name)) == []
+        for name in ("study", "other", "third", "fourth", "fifth")
+    )
 
 
 def test_a_study_has_one_question(question: Question) -> None:
+    question = varied(question, "momentum=0.5")
     load_study(question.out, "study", question)
-    load_study(question.out, "study", question)
+    load_study(question.out, "study", varied(question, "momentum=0.5,0.9"))  # a list may grow
     for other, said in (
         (replace(question, seeds=(0, 1, 2)), "another seeds"),
         (replace(question, fixed={"epochs": "2"}), "another fixed, recipe"),
+        (varied(question, "learning_rate=0.5"), "another settings"),
+        (varied(question, "momentum=0.5..0.9"), "another settings"),
     ):
         with pytest.raises(SearchError, match=f"begun with {said}; choose another --study"):
             load_study(question.out, "study", other)
@@ -208,12 +233,64 @@ def test_what_is_no_study_is_refused(question: Question) -> None:
     load_study(question.out, "study", question)
     with pytest.raises(SearchError, match="no study 'other'; there are: study"):
         load_study(question.out, "other")
+    optuna.create_study(storage=f"sqlite:///{question.out / 'search.db'}", study_name="killed")
+    with pytest.raises(SearchError, match="study 'killed' was never begun"):
+        load_study(question.out, "killed")
     database = question.out / "search.db"
     database.write_bytes(b"no database at all, but long enough to look at")
     for asked in (None, question):
-        with pytest.raises(SearchError, match="cannot be read as a study"):
+        with pytest.raises(SearchError, match=r"cannot be used as a study: .*not a database"):
             load_study(question.out, "study", asked)
     assert database.read_bytes().startswith(b"no database")
+
+
+def test_a_database_that_is_lost_meanwhile_is_one_clear_error(question: Question) -> None:
+    question = varied(question, *RATES)
+    study = load_study(question.out, "study", question)
+    with ThreadPoolExecutor(1) as executor:
+        going = search(study, question, effort(), executor, lambda *_: lambda progress: None)
+        next(going)
+        (question.out / "search.db").write_bytes(b"no database at all, but long enough to look at")
+        with pytest.raises(SearchError, match="cannot be used as a study"):
+            list(going)
+
+
+def test_an_arm_that_was_asked_but_never_drawn_is_drawn(question: Question) -> None:
+    question = varied(question, "learning_rate=0.01..0.1")
+    study = load_study(question.out, "study", question)
+    loop.enqueue(study, question, 3)
+    for _ in range(2):
+        study.ask()  # and killed before the values of the second were kept
+    found = run(question, "learning_rate=0.01..0.1", arms=3)
+    assert [len(arm.values) for arm in found] == [0, 1, 1]
+    assert {arm.state for arm in found} == {"finished"}
+
+
+def test_what_failed_is_tried_again_and_its_other_seeds_are_kept(
+    question: Question, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(job: Job) -> Any:
+        if job.seed == 1:
+            raise OSError("disk full")
+        return work(job)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("mnist_models.sweep.work", full)
+        found = run(question, "momentum=0.5")
+    assert [(arm.state, list(arm.correct)) for arm in found] == [("failed", [0])] * 2
+    assert "seed 1: OSError: disk full" in found[0].cause
+    again = run(question, "momentum=0.5")
+    assert [(arm.state, list(arm.correct)) for arm in again] == [("finished", [0, 1])] * 2
+    assert [dict(arm.values) for arm in again] == [dict(arm.values) for arm in found]
+
+
+QUESTION: dict[str, Any] = {"recipe": {"epochs": 15}}
+
+
+def test_the_log_says_how_many_epochs_were_pooled() -> None:
+    assert log("s", QUESTION, [arm(0, [900], None)])["pooled_epochs"] == 3
+    short = {"recipe": {"epochs": 2}}
+    assert log("s", short, [arm(0, [900], None)])["pooled_epochs"] == 2
 
 
 def arm(number: int, correct: Sequence[float], rate: str | None) -> Arm:
@@ -223,13 +300,14 @@ def arm(number: int, correct: Sequence[float], rate: str | None) -> Arm:
 
 
 def test_the_log_compares_with_the_first_arm_over_the_same_seeds() -> None:
-    table = log("s", {"seeds": [0, 1, 2]}, [
+    table = log("s", QUESTION, [
         arm(0, [900, 910, 920], None),
         arm(1, [910, 918, 932], "0.1"),
         arm(2, [905], "0.2"),
         arm(3, [], "0.3"),
     ])  # fmt: skip
-    first, second, third, none = table["arms"]
+    assert [row["arm"] for row in table["arms"]] == [1, 0, 2, 3]  # best first
+    first, second, third, none = sorted(table["arms"], key=lambda row: row["arm"])
     assert first["difference"] is None
     assert first["mean"] == pytest.approx(91.0)
     assert first["deviation"] == pytest.approx(1.0)
@@ -245,7 +323,10 @@ def test_the_log_compares_with_the_first_arm_over_the_same_seeds() -> None:
 def test_the_log_gives_the_mean_of_each_value() -> None:
     found = [arm(0, [900], None), arm(1, [910], "0.1"), arm(2, [930], "0.1"), arm(3, [850], "0.2")]
     sampled = Arm(4, {"learning_rate": 0.123}, "finished", 1, {0: 999}, total=1_000)
-    assert log("s", {}, [*found, sampled])["settings"] == [
+    pruned = replace(arm(5, [999], "0.1"), state="pruned")
+    table = log("s", QUESTION, [*found, sampled, pruned])
+    assert table["arms"][-1]["arm"] == 5  # on fewer seeds than the others
+    assert table["settings"] == [
         {
             "setting": "learning_rate",
             "value": "0.1",

@@ -18,6 +18,7 @@ from .test_search import arm
 QUESTION: dict[str, Any] = {
     "experiment": "frontier-8k",
     "fixed": {"epochs": "6"},
+    "recipe": {"epochs": 6},
     "seeds": [0, 1],
     "data": {"name": "mnist", "split": "validation"},
 }
@@ -42,7 +43,7 @@ def test_a_study_is_shown_ranked_with_its_question(tmp_path: Path) -> None:
     )
     assert rows[2] == "| 0 | as it is | 7,850 | 2 | 90.500 | 0.707 | - | - |"
     assert rows[3] == "| 2 | `learning_rate=0.2` | 7,850 | 1 | 89.000 | - | -1.000 | - |"
-    assert "Each value over all arms" not in text  # each has one
+    assert "Each value over all finished arms" not in text  # each has one
 
 
 def test_what_came_to_nothing_is_shown_too(tmp_path: Path) -> None:

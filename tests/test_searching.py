@@ -66,6 +66,7 @@ def test_bad_input_is_one_line(
         ("--vary", "momentum=0.5,0.5", "expected each value once"),
         ("--study", "../elsewhere", "expected a letter or digit first"),
         ("--study", "..", "expected a letter or digit first"),
+        ("--study", "a.b", "expected a letter or digit first"),
     ],
 )
 def test_what_cannot_be_read_is_refused(

@@ -23,9 +23,9 @@ BASE = replace(EXPERIMENTS["frontier-8k"], build=partial(funnel, "4/4"))
         ("learning_rate=0.1,0.2", Choice("learning_rate", ("0.1", "0.2"))),
         ("average=none", Choice("average", ("none",))),
         ("plan=8-12u/12, 4", Choice("plan", ("8-12u/12", "4"))),
-        ("learning_rate=0.05..0.5", Range("learning_rate", 0.05, 0.5, whole=False)),
-        ("learning_rate=1e-4..1", Range("learning_rate", 1e-4, 1.0, whole=False)),
-        ("batch_size=16..128", Range("batch_size", 16.0, 128.0, whole=True)),
+        ("learning_rate=0.05..0.5", Range("learning_rate", 0.05, 0.5)),
+        ("learning_rate=1e-4..1", Range("learning_rate", 1e-4, 1.0)),
+        ("batch_size=16..128", Range("batch_size", 16.0, 128.0)),
     ],
 )
 def test_settings_are_read(text: str, setting: Setting) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 from mnist_models.data import Dataset
 from mnist_models.models import EXPERIMENTS
 from mnist_models.run import Run, seed_of, start
-from mnist_models.step import Recorded, Step, _disagreement, _unmoved, best_step, train_step
+from mnist_models.step import Recorded, Step, _unmoved, best_step, disagreement, train_step
 from mnist_models.train import batches, train
 
 from .test_train import short
@@ -78,8 +78,9 @@ def test_what_is_tried_leaves_the_run_where_it_was(name: str, few: Dataset) -> N
 
 def test_a_recording_that_does_something_else_is_found(few: Dataset) -> None:
     run = begun("frontier-8k", few)
-    recorded = Recorded(run, *next(batches(few, run.recipe, 0, 1)))
-    assert _disagreement(recorded, run) == ""
+    batch = next(batches(few, run.recipe, 0, 1))
+    recorded, rate = Recorded(run, *batch), run.learning_rate
+    assert disagreement(recorded, run, *batch) == ""
     before = weights(run)
     moved = recorded.calls
 
@@ -91,9 +92,39 @@ def test_a_recording_that_does_something_else_is_found(few: Dataset) -> None:
         return found
 
     recorded.play = wrong
-    assert "played, the second loss is" in _disagreement(recorded, run)
+    assert run.learning_rate == rate
+    assert "after two steps, tensor 0 of the run differs by" in disagreement(recorded, run, *batch)
     for left, right in zip(before, weights(run), strict=True):
         assert torch.equal(left, right)
+
+
+@pytest.mark.parametrize("wrong", ["_rate", "_share"])
+def test_a_recording_that_reads_its_own_rate_or_share_is_found(wrong: str, few: Dataset) -> None:
+    run = begun("frontier-8k", few)
+    batch = next(batches(few, run.recipe, 0, 1))
+    recorded = Recorded(run, *batch)
+    calls, value = recorded.calls, torch.tensor(0.9)
+
+    def stuck() -> tuple[Tensor, Tensor]:
+        setattr(recorded, wrong, value.clone())
+        return calls()
+
+    recorded.play = stuck
+    assert "after two steps" in disagreement(recorded, run, *batch)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_step_that_raises_leaves_the_optimiser_as_it_was(name: str, few: Dataset) -> None:
+    run = begun(name, few)
+    inputs, labels = next(batches(few, run.recipe, 0, 1))
+    recorded = Recorded(run, inputs, labels)
+    before = [dict(group) for group in run.optimizer.param_groups]
+    with pytest.raises(IndexError):
+        recorded.move(inputs, labels + 100, 0.1, 0.1)  # no such class
+    for group, options in zip(run.optimizer.param_groups, before, strict=True):
+        assert {key: group[key] for key in options if key != "params"} == {
+            key: value for key, value in options.items() if key != "params"
+        }
 
 
 def test_without_a_gpu_nothing_is_recorded(few: Dataset) -> None:

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import pytest
+
 from mnist_models.checks.result import CheckResult
-from mnist_models.tables import check_table, percent, table, verdict
+from mnist_models.tables import check_table, digits, percent, table, verdict
 
 GOOD = CheckResult("parameters", True, 7_846, "< 8,000", "parameters", "all registered")
 BAD = CheckResult("dropout", False, 0, "once", "layers", "none ran", "Call it in forward.")
@@ -27,3 +29,11 @@ def test_verdicts() -> None:
     assert verdict([GOOD, BAD, LOST], "the card") == "does not keep the card: dropout"
     assert verdict([GOOD, LOST], "x").startswith("not known to keep x: receptive-field")
     assert percent(9_955, 10_000) == "99.55 %"
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [(0.93421, "0.934"), (16.93, "16.9"), (999.4, "999"), (999.6, "1,000"), (1068.7, "1,069")],
+)
+def test_numbers_have_three_digits_or_all_before_the_point(number: float, text: str) -> None:
+    assert digits(number) == text

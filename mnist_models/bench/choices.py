@@ -20,7 +20,7 @@ from mnist_models.bench.turns import (
     stretch,
     take_turns,
 )
-from mnist_models.bench.variants import AS_BUILT, COMPILED, VARIANTS
+from mnist_models.bench.variants import AS_BUILT, COMPILED, UNRECORDED, VARIANTS
 from mnist_models.data import Dataset
 from mnist_models.models import Experiment, find_experiment
 from mnist_models.provenance import environment, provenance
@@ -36,7 +36,11 @@ _HOUR = 3_600
 
 def choice_turns(device: torch.device, rounds: int, *, compile_: bool) -> int:
     """How often `measure_choices` tells its listener."""
-    return rounds * len(EXPERIMENTS) * (len(_chosen(compile_)) + 2 * _has_pair(device))
+    return (
+        rounds
+        * len(EXPERIMENTS)
+        * (len(_chosen(device, compile_=compile_)) + 2 * _has_pair(device))
+    )
 
 
 def measure_choices(
@@ -70,7 +74,7 @@ def measure_choices(
         _refuse_too_many(experiment, len(data.train), rounds, steps)
         turns = {
             name: partial(_turn, name, *VARIANTS[name](experiment, data), count, device)
-            for name in _chosen(compile_)
+            for name in _chosen(device, compile_=compile_)
         }
         ways = processes(experiment, data, count) if pair and _has_pair(device) else None
         with ways or contextlib.nullcontext({}) as more:
@@ -86,8 +90,9 @@ def measure_choices(
     )
 
 
-def _chosen(compile_: bool) -> list[str]:
-    return [name for name in VARIANTS if compile_ or name != COMPILED]
+def _chosen(device: torch.device, *, compile_: bool) -> list[str]:
+    left_out = {COMPILED: not compile_, UNRECORDED: device.type == "cpu"}
+    return [name for name in VARIANTS if not left_out.get(name)]
 
 
 def _has_pair(device: torch.device) -> bool:

@@ -21,11 +21,12 @@ from mnist_models.models import Experiment
 from mnist_models.recipe import Recipe
 from mnist_models.run import Run, capture, seed_of, start
 from mnist_models.stacked import Lane, SideBySide
-from mnist_models.step import train_step
-from mnist_models.train import batches
+from mnist_models.step import Step, train_step
+from mnist_models.train import batches, step_for
 
 AS_BUILT = "as built"
 COMPILED = "compiled by torch"
+UNRECORDED = "kernel by kernel instead of recorded"  # on a GPU alone
 WIDTHS = (2, 4, 8)  # seeds side by side
 _AHEAD = 32  # batches: as many as the loop augments at a time
 
@@ -45,8 +46,10 @@ class Steps:
         change: Change = lambda run: None,
         feed: Feed = batches,
         bfloat16: bool = False,
+        recorded: bool = True,
     ) -> None:
         self.data, self.feed, self.bfloat16 = data, feed, bfloat16
+        self.step: Step | None = None if recorded else train_step
         self.run = start(experiment, 0, len(data.train), data.train.images.device)
         change(self.run)
 
@@ -57,10 +60,11 @@ class Steps:
         correct = torch.zeros((), dtype=torch.int64, device=device)
         run.model.train()
         with torch.autocast(device.type, torch.bfloat16, enabled=self.bfloat16):
+            step = self.step = self.step or step_for(run, self.data)
             source = self.feed(self.data, run.recipe, run.seed, 1)
-            for step, (inputs, labels) in enumerate(source, start=1):
-                torch.manual_seed(seed_of(run.seed, 1, step))
-                loss, answered = train_step(run, inputs, labels)
+            for number, (inputs, labels) in enumerate(source, start=1):
+                torch.manual_seed(seed_of(run.seed, 1, number))
+                loss, answered = step(run, inputs, labels)
                 loss_sum += loss * len(labels)
                 correct += answered
                 told()
@@ -99,6 +103,7 @@ class Stacked:
 def contiguous(run: Run) -> None:
     """Weights and maps channel by channel, as torch lays them out by default."""
     run.model.to(memory_format=torch.contiguous_format)
+    run.scored.to(memory_format=torch.contiguous_format)
 
 
 def unfused(run: Run, *, foreach: bool) -> None:
@@ -159,6 +164,7 @@ VARIANTS: dict[str, Build] = {
     "Dropout of torch instead of ours": _alone(change=torch_dropout),
     "augmentation by the batch": _alone(feed=per_batch),
     "augmentation ahead, in a thread": _alone(feed=ahead),
+    UNRECORDED: _alone(recorded=False),
     COMPILED: _alone(change=compiled),
     **{
         f"{count} seeds stacked{', bfloat16 autocast' if bfloat16 else ''}": _stacked(

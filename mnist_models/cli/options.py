@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 from collections import Counter
 from collections.abc import Callable
@@ -89,13 +90,10 @@ def show_json(value: Any) -> None:
     print(json.dumps(value, indent=1, allow_nan=False).replace("##[", "#\\u0023["))
 
 
-def add_log(command: argparse.ArgumentParser, file: str) -> None:
-    """Add ``--log``, for a result that the document beside `file` shows."""
+def add_log(command: argparse.ArgumentParser, what: str, file: str) -> None:
+    """Add ``--log``, for `what` was measured and the document beside `file` shows."""
     command.add_argument(
-        "--log",
-        type=Path,
-        metavar="FILE",
-        help=f"append what --json prints to the list in FILE, such as {file}",
+        "--log", type=Path, metavar="FILE", help=f"append {what} to the list in FILE: {file}"
     )
 
 
@@ -104,7 +102,12 @@ def read_log(path: Path | None) -> list[Any]:
 
     Raises:
         UsageError: the file holds no list.
+        OSError: it cannot be written.
     """
+    if path is not None:
+        folder = next(parent for parent in path.absolute().parents if parent.exists())
+        if not os.access(folder, os.W_OK) or path.is_dir():
+            raise PermissionError(f"--log {path} cannot be written; choose another file")
     try:
         found = json.loads(path.read_text(encoding="utf-8")) if path and path.exists() else []
     except ValueError as error:

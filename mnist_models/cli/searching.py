@@ -30,7 +30,7 @@ from mnist_models.job import Source, alone_in
 from mnist_models.models import find_experiment
 from mnist_models.search.log import log
 from mnist_models.search.loop import Effort, search
-from mnist_models.search.space import Choice, Setting, SpaceError, read_setting
+from mnist_models.search.space import Choice, Range, Setting, SpaceError, read_setting
 from mnist_models.search.study import Arm, Question, arms, load_study
 from mnist_models.sweep import Listener, Progress
 from mnist_models.tables import table
@@ -46,7 +46,7 @@ def add_search(commands: Commands) -> None:
         "Compare variants of an experiment over the same seeds, on the validation slice alone: "
         "every combination of the listed values, or, where a range is given, arms sampled by "
         "Optuna. What is finished is kept in --out: the same command goes on after Ctrl-C, and "
-        "--show lists what a study found.",
+        "--show lists what a study found. Exit status: 1 if an arm failed, else 0.",
         "search frontier-8k --vary learning_rate=0.1,0.2,0.4 --vary batch_size=32,64 --seeds 0-2",
     )
     command.add_argument("experiment", metavar="EXPERIMENT", help="what is varied; see list")
@@ -77,8 +77,8 @@ def add_search(commands: Commands) -> None:
         "--sampler",
         choices=("tpe", "random"),
         default="tpe",
-        help="of ranges, and of combinations where they are more than --arms (default: tpe, which "
-        "learns from the arms before)",
+        help="of ranges (default: tpe, which learns from the arms before); of lists whose "
+        "combinations are more than --arms, some are drawn at random",
     )
     command.add_argument(
         "--prune",
@@ -112,9 +112,9 @@ def _setting(text: str) -> Setting:
 
 
 def _name(text: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", text, re.ASCII):
+    if not re.fullmatch(r"[A-Za-z0-9][\w-]*", text, re.ASCII):
         raise argparse.ArgumentTypeError(
-            f"{text!r}: expected a letter or digit first, then any of these and of -_."
+            f"{text!r}: expected a letter or digit first, then any of these and of - and _"
         )
     return text
 
@@ -122,14 +122,15 @@ def _name(text: str) -> str:
 def run_search(options: argparse.Namespace) -> int:
     name = options.study or options.experiment
     if options.show:
-        return _show(load_study(options.out, name), name, options)
+        _show(load_study(options.out, name), name, options)
+        return 0
     if not options.vary:
         raise UsageError("expected at least one --vary, such as --vary learning_rate=0.1,0.2")
     given = [setting.name for setting in (*options.vary, *options.set)]
     if twice := [each for each in given if given.count(each) > 1]:
         raise UsageError(f"expected each setting once; {twice[0]} is there twice")
-    listed = all(isinstance(setting, Choice) for setting in options.vary)
-    if not listed and options.arms is None:
+    sampled = any(isinstance(setting, Range) for setting in options.vary)
+    if sampled and options.arms is None:
         raise UsageError("a range holds any number of arms: say how many, such as --arms 40")
     options.val = True
     data, _ = load_noting(options, torch.device("cpu"))
@@ -137,15 +138,15 @@ def run_search(options: argparse.Namespace) -> int:
         find_experiment(options.experiment),
         _fixed(options),
         tuple(options.seeds),
+        tuple(options.vary),
         data,
         options.out,
     )
     where, device = workers_of(options)
     root = options.data_root.resolve() if options.data_root else None
     effort = Effort(
-        settings=options.vary,
         arms=options.arms,
-        batch=_MANY if options.prune else max(len(where), 1) * 2,
+        batch=_MANY if options.prune or options.dask else 2 * len(where),
         sampler=options.sampler,
         prune=options.prune,
         source=Source(data.name, root, True, device),
@@ -153,10 +154,13 @@ def run_search(options: argparse.Namespace) -> int:
     )
     with alone_in(options.out / f".{name}"), executor_of(options, where) as executor:
         study = load_study(options.out, name, question)
+        failed = False
         with _Bar() as bar:
             for arm in search(study, question, effort, executor, bar.batch):
                 bar.tell(arm)
-    return _show(study, name, options)
+                failed |= arm.state == "failed"
+    _show(study, name, options)
+    return 1 if failed else 0
 
 
 def _fixed(options: argparse.Namespace) -> dict[str, str]:
@@ -202,7 +206,7 @@ def _settings(arm: Arm) -> str:
     return " ".join(f"{key}={value}" for key, value in arm.values.items()) or "as it is"
 
 
-def _show(study: Any, name: str, options: argparse.Namespace) -> int:
+def _show(study: Any, name: str, options: argparse.Namespace) -> None:
     found = arms(study)
     result = log(name, study.user_attrs["question"], found)
     if options.log:
@@ -211,8 +215,7 @@ def _show(study: Any, name: str, options: argparse.Namespace) -> int:
         write_atomically(options.log / f"{name}.json", text.encode())
     if options.json:
         show_json(result)
-        return 0
-    ranked = sorted(result["arms"], key=lambda row: row["mean"] or 0.0, reverse=True)
+        return
     rows = [
         (
             row["arm"],
@@ -223,7 +226,7 @@ def _show(study: Any, name: str, options: argparse.Namespace) -> int:
             *(_decimals((row["difference"] or {}).get(key)) for key in ("mean", "p")),
             _settings(found[row["arm"]]) + (f" ({row['cause']})" if row["cause"] else ""),
         )
-        for row in ranked
+        for row in result["arms"]
     ]
     header = ("arm", "state", "parameters", "n", "mean %", "sd", "less arm 0", "p", "settings")
     print(table(header, rows))
@@ -236,7 +239,6 @@ def _show(study: Any, name: str, options: argparse.Namespace) -> int:
     counts = Counter(arm.state for arm in found)
     print(", ".join(f"{count} {state}" for state, count in counts.items()))
     print(f"scored: {study.user_attrs['question']['data']['split']}, never the test set")
-    return 0
 
 
 def _decimals(number: float | None) -> str | None:

@@ -75,7 +75,7 @@ def add_sweep(commands: Commands) -> None:
     add_where(command)
     add_data(command)
     add_runs(command)
-    add_log(command, "docs/sweeps.json")
+    add_log(command, "what --json prints, the single runs aside,", "docs/sweeps.json")
     command.add_argument(
         "--dry-run",
         action="store_true",
@@ -232,13 +232,13 @@ def _show(
         "wall_seconds": seconds,
         "trained_seconds": training,
     }
-    append_to_log(options.log, result)
     if options.json:
         show_json(result | {"runs": [asdict(run) for run in runs]})
     else:
         said = ", ".join(f"{counts[state]} {text}" for state, text in _STATES.items())
         print(f"{len(runs)} runs: {said}; {duration(seconds)}, {duration(training)} of training")
         print(f"records: {options.out}")
+    append_to_log(options.log, result)
     return 1 if counts["failed"] else 0
 
 

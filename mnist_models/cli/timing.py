@@ -66,7 +66,7 @@ def add_bench(commands: Commands) -> None:
         action="store_true",
         help="with --choices: torch.compile too, which takes minutes to start",
     )
-    add_log(command, FILE.as_posix())
+    add_log(command, "what --json prints", FILE.as_posix())
     add_data(command)
 
 
@@ -88,11 +88,11 @@ def run_bench(options: argparse.Namespace) -> int:
             full=full,
             listener=lambda: bar.update() and None,
         )
-    append_to_log(options.log, result.to_dict())
     if options.json:
         show_json(result.to_dict())
     else:
         _show(result)
+    append_to_log(options.log, result.to_dict())
     return 0 if result.passed else 1
 
 
@@ -106,11 +106,11 @@ def _choices(options: argparse.Namespace, data: Dataset) -> int:
             compile_=options.compile,
             listener=lambda: bar.update() and None,
         )
-    append_to_log(options.log, result.to_dict())
     if options.json:
         show_json(result.to_dict())
     else:
         _show_choices(result)
+    append_to_log(options.log, result.to_dict())
     return 0
 
 

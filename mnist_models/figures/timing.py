@@ -12,6 +12,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from mnist_models.figures import style
 from mnist_models.figures.plotted import Table, timing_table
 from mnist_models.figures.style import FigureError
+from mnist_models.tables import digits
 from mnist_models.timings import Bench
 
 _COLOURS = {  # by what trains; all else is what one would run instead
@@ -69,7 +70,7 @@ def _panel(axes: Axes, bench: Table, part: str, label: str) -> None:
         axes.plot([spread["lowest"], spread["highest"]], [place, place], color=colour, linewidth=2)
         axes.plot(spread["median"], place, "o", color=colour, markersize=6)
         axes.annotate(
-            f"{spread['median']:.3g}",
+            digits(spread["median"]),
             (spread["highest"], place),
             xytext=(7, 0),
             textcoords="offset points",

@@ -49,7 +49,7 @@ class Layer:
 
 
 def read_plan(text: str) -> list[Layer]:
-    """Read a plan such as ``8-12u/12-14=/14-16u``.
+    """Read a plan such as ``8-12u/12-12=/14-16u``.
 
     Groups between which the map is halved stand between slashes, their layers between hyphens: a
     number of channels, ``k5`` where the kernel is not 3x3, then ``u`` (unpadded), ``s``
@@ -83,12 +83,14 @@ def read_plan(text: str) -> list[Layer]:
 
 
 def _refuse_misfit(text: str, word: str, before: list[Layer], layer: Layer) -> None:
-    kinds = [(each.channels, each.kernel, each.separable) for each in (*before[-2:], layer)]
+    kinds = [
+        (each.channels, each.kernel, each.padded, each.separable) for each in (*before[-2:], layer)
+    ]
     inputs = before[-2].channels if len(before) > 1 else 1
-    if not before or kinds[-1] != kinds[-2] or inputs != layer.channels:
+    if not before or kinds[0] != kinds[1] or inputs != layer.channels:
         raise PlanError(
             f"plan {text!r}: {word!r} cannot have the weights of the layer before it; expected "
-            "the same channels in and out, the same kernel and kind"
+            "the same channels in and out, the same kernel, padding and kind"
         )
 
 

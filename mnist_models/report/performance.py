@@ -8,6 +8,7 @@ from typing import TypeVar
 from mnist_models.cost import duration
 from mnist_models.figures.catalogue import timing_picture
 from mnist_models.report.markdown import table
+from mnist_models.tables import digits
 from mnist_models.timings import EPOCHS, FILE, Bench, Choice, Choices, Ratio, Spread, Timings
 
 _FIGURES = "figures"  # beside the document
@@ -84,7 +85,7 @@ def _contenders(bench: Bench) -> str:
         f"`{name}` takes {flops:,} floating-point operations a training step"
         for name, flops in bench.flops_per_step.items()
     ]
-    rate = f"a product of matrices runs at {_number(bench.matrix_rate.median / 1e9)} GFLOP/s"
+    rate = f"a product of matrices runs at {digits(bench.matrix_rate.median / 1e9)} GFLOP/s"
     return f"{table(header, rows)}\n{bench.includes} {' '.join(bench.notes)}\n\n" + (
         f"{'; '.join([*flops, rate])}.\n"
     )
@@ -107,9 +108,9 @@ def _to_the_end(bench: Bench) -> str:
     rows = [
         (
             name,
-            _number(bench.start_up[name].median),
-            _number(bench.seconds_per_epoch[name].median),
-            _number(bench.scoring[name].median),
+            digits(bench.start_up[name].median),
+            digits(bench.seconds_per_epoch[name].median),
+            digits(bench.scoring[name].median),
             duration(end.median),
         )
         for name, end in bench.to_the_end.items()
@@ -126,7 +127,7 @@ def _full(bench: Bench) -> str:
         (name, duration(seconds), f"{full.correct[name]:,} of {full.total:,}")
         for name, seconds in full.seconds.items()
     ]
-    ratios = "; ".join(f"{name}: {_number(ratio)}" for name, ratio in full.ratios.items())
+    ratios = "; ".join(f"{name}: {digits(ratio)}" for name, ratio in full.ratios.items())
     return (
         f"Really trained for {full.epochs} epochs, epoch by epoch in turn, start-up and scoring "
         f"included:\n\n{table(('contender', 'to the end', 'correct'), rows)}\n{ratios}.\n"
@@ -147,8 +148,8 @@ def _choice(choice: Choice) -> tuple[str, ...]:
     ratio = ("", "", "") if itself else _spread(choice.ratio)
     return (
         choice.variant,
-        _number(1000 * choice.seconds_per_step.median),
-        _number(choice.runs_per_hour),
+        digits(1000 * choice.seconds_per_step.median),
+        digits(choice.runs_per_hour),
         *ratio,
         "" if itself else _faster(choice),
     )
@@ -162,9 +163,4 @@ def _faster(choice: Choice) -> str:
 
 
 def _spread(found: Spread) -> tuple[str, str, str]:
-    return _number(found.median), _number(found.lowest), _number(found.highest)
-
-
-def _number(value: float) -> str:
-    """Three digits, or all before the point."""
-    return f"{value:.3g}" if value < 1000 else f"{value:,.0f}"
+    return digits(found.median), digits(found.lowest), digits(found.highest)

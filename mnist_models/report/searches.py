@@ -47,8 +47,7 @@ def _question(found: Mapping[str, Any]) -> str:
 
 def _arms(found: Mapping[str, Any]) -> str:
     header = ("arm", "settings", "parameters", "n", "mean %", "sd", "difference", "p")
-    ranked = sorted(found["arms"], key=lambda arm: arm["mean"] or 0.0, reverse=True)
-    return table(header, [_arm(arm) for arm in ranked])
+    return table(header, [_arm(arm) for arm in found["arms"]])
 
 
 def _arm(arm: Mapping[str, Any]) -> tuple[str, ...]:
@@ -84,7 +83,7 @@ def _effects(found: Mapping[str, Any]) -> list[str]:
         for effect in effects
     ]
     return [
-        "Each value over all arms that had it, their other settings being what they were:\n",
+        "Each value over all finished arms that had it, whatever their other settings:\n",
         table(("setting", "arms", "mean %", "sd"), lines),
     ]
 

@@ -12,7 +12,7 @@ from mnist_models.statistics import paired
 
 
 def log(name: str, question: Mapping[str, Any], arms: Sequence[Arm]) -> dict[str, Any]:
-    """A JSON-ready table of a study: its question, and every arm with its scores.
+    """A JSON-ready table of a study: its question, and every arm with its scores, best first.
 
     Args:
         name: of the study.
@@ -22,14 +22,14 @@ def log(name: str, question: Mapping[str, Any], arms: Sequence[Arm]) -> dict[str
     return {
         "study": name,
         "question": dict(question),
-        "pooled_epochs": POOLED,
-        "arms": [_row(arm, arms[0]) for arm in arms],
+        "pooled_epochs": min(POOLED, question["recipe"]["epochs"]),
+        "arms": sorted((_row(arm, arms[0]) for arm in arms), key=_rank, reverse=True),
         "settings": effects(arms),
     }
 
 
 def effects(arms: Sequence[Arm]) -> list[dict[str, Any]]:
-    """For each value of each setting, the mean over the arms that had it.
+    """For each value of each setting, the mean over the finished arms that had it.
 
     The arms differ in their other settings too; where those were drawn at random, or all were
     combined with all, they even out.
@@ -37,7 +37,7 @@ def effects(arms: Sequence[Arm]) -> list[dict[str, Any]]:
     groups: dict[tuple[str, Value], list[float]] = {}
     for arm in arms:
         for setting in arm.values.items():
-            if arm.mean is not None:
+            if arm.mean is not None and arm.state == "finished":
                 groups.setdefault(setting, []).append(arm.mean)
     return [
         {
@@ -50,6 +50,11 @@ def effects(arms: Sequence[Arm]) -> list[dict[str, Any]]:
         for (name, value), means in sorted(groups.items(), key=lambda item: item[0][0])
         if not isinstance(value, float)  # drawn from a range: no two arms have the same
     ]
+
+
+def _rank(row: Mapping[str, Any]) -> tuple[bool, float]:
+    """Those that are not finished rest on fewer seeds: they come last."""
+    return row["state"] == "finished", row["mean"] or 0.0
 
 
 def _row(arm: Arm, first: Arm) -> dict[str, Any]:

@@ -3,19 +3,31 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
+import random
 import statistics
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
+
+from torch import nn
 
 from mnist_models.checks import check_module
 from mnist_models.job import Source
 from mnist_models.models import Experiment
 from mnist_models.record import Record, folder_of, load_record
-from mnist_models.search.space import Choice, Range, Setting, Value
-from mnist_models.search.study import POOLED, Arm, Question, State, arms, load_optuna
+from mnist_models.search.space import Choice, Setting, SpaceError, Value, is_whole
+from mnist_models.search.study import (
+    POOLED,
+    Arm,
+    Question,
+    State,
+    arms,
+    load_optuna,
+    storage_errors,
+)
 from mnist_models.sweep import Listener, board_in, plan, sweep
 
 if TYPE_CHECKING:
@@ -24,41 +36,20 @@ if TYPE_CHECKING:
 _STARTUP = 5  # finished arms before their median prunes one
 
 
-def enqueue(study: optuna.Study, settings: Sequence[Setting], most: int | None) -> bool:
-    """Queue the experiment itself and every combination of choices; whether that is all.
-
-    Where a setting is a range, or the combinations are more than `most`, the arms are sampled
-    instead, one by one, as they are needed.
-    """
-    if not study.trials:
-        study.enqueue_trial({}, user_attrs={"values": {}})
-    choices = [setting for setting in settings if isinstance(setting, Choice)]
-    combinations = math.prod(len(choice.values) for choice in choices)
-    if len(choices) < len(settings) or (most is not None and combinations >= most):
-        return False
-    known = [trial.user_attrs.get("values") for trial in study.trials]
-    for values in itertools.product(*(choice.values for choice in choices)):
-        arm = {choice.name: value for choice, value in zip(choices, values, strict=True)}
-        if arm not in known:
-            study.enqueue_trial({}, user_attrs={"values": arm})
-    return True
-
-
 @dataclass(frozen=True)
 class Effort:
     """How much a search does, and where.
 
     Attributes:
-        settings: what is varied.
-        arms: how many at most, those the study has already among them; None for all combinations.
+        arms: how many at most, those that the study has ended among them; None for all
+            combinations.
         batch: arms that are under way at once.
-        sampler: of the arms that are sampled: ``random``, or ``tpe``, which learns from the others.
+        sampler: of ranges: ``random``, or ``tpe``, which learns from the other arms.
         prune: whether an arm below the median of the others gets no further seeds.
         source: what the workers load.
         threads: of each worker.
     """
 
-    settings: Sequence[Setting]
     arms: int | None
     batch: int
     sampler: Literal["tpe", "random"]
@@ -76,6 +67,8 @@ def search(
 ) -> Iterator[Arm]:
     """Train the arms that are still to be trained; each, as it ends.
 
+    Arms that failed before are trained again, from where they stopped.
+
     Args:
         study: from `load_study`.
         question: what it was opened with.
@@ -85,14 +78,62 @@ def search(
 
     Raises:
         SpaceError: a setting that the experiment does not have, or a value that it cannot take.
+        SearchError: the database cannot be read or written.
         RecordError, CheckpointError, DataError, SweepError: as `sweep`.
     """
-    for setting in effort.settings:  # before anything is queued: a slip costs nothing
-        ends = setting.values if isinstance(setting, Choice) else (setting.low, setting.high)
-        for value in ends:
-            whole = isinstance(setting, Range) and setting.whole
-            question.arm({setting.name: int(value) if whole else value})
+    for setting in question.settings:  # before anything is queued: a slip costs nothing
+        for value in _ends(question, setting):
+            _built(question, {setting.name: value})
     return _Search(study, question, effort, executor, listener).arms()
+
+
+def _ends(question: Question, setting: Setting) -> tuple[Value, ...]:
+    if isinstance(setting, Choice):
+        return setting.values
+    if not is_whole(question.base, setting.name):
+        return setting.low, setting.high
+    low, high = math.ceil(setting.low), math.floor(setting.high)
+    if low >= high:
+        raise SpaceError(f"{setting.name}: no two whole numbers within {setting.text}")
+    return low, high
+
+
+def _built(question: Question, values: Mapping[str, Value]) -> tuple[Experiment, nn.Module]:
+    """The experiment of an arm and its network; SpaceError where there is none."""
+    experiment = question.arm(values)
+    try:
+        return experiment, experiment.build()
+    except (ValueError, TypeError, RuntimeError) as error:
+        named = ", ".join(f"{name}={value}" for name, value in values.items())
+        raise SpaceError(f"{named}: no network can be made of it: {error}") from error
+
+
+def enqueue(study: optuna.Study, question: Question, most: int | None) -> None:
+    """Queue the experiment itself and, where no range is sampled, combinations of the choices.
+
+    Where they are more than `most`, an even sample of them: in an order that is the same each
+    time, so that a larger `most` adds to what is there.
+    """
+    ended = [arm for arm in arms(study) if arm.state != "failed"]
+    known = [arm.values for arm in ended]
+    wanted: list[dict[str, Value]] = [{}]
+    if not question.sampled:
+        choices = [setting for setting in question.settings if isinstance(setting, Choice)]
+        names = [choice.name for choice in choices]
+        products = itertools.product(*(choice.values for choice in choices))
+        combinations: list[dict[str, Value]] = [
+            dict(zip(names, values, strict=True)) for values in products
+        ]
+        if most is not None and len(combinations) >= most:
+            random.Random(0).shuffle(combinations)
+            combinations = combinations[: most - 1]
+        wanted += combinations
+    else:  # those that failed were sampled before
+        wanted += [dict(arm.values) for arm in arms(study) if arm.state == "failed"]
+    for values in wanted:
+        if values not in known:
+            known.append(values)
+            study.enqueue_trial({}, user_attrs={"values": values})
 
 
 class _Search:
@@ -111,41 +152,52 @@ class _Search:
         self._optuna = load_optuna()
 
     def arms(self) -> Iterator[Arm]:
-        listed = enqueue(self._study, self._effort.settings, self._effort.arms)
-        while batch := list(self._ask(listed=listed)):
-            yield from self._train(batch)
+        with storage_errors():
+            enqueue(self._study, self._question, self._effort.arms)
+            while batch := list(self._ask()):
+                yield from self._train(batch)
 
-    def _ask(self, *, listed: bool) -> Iterator[optuna.Trial]:
+    def _ask(self) -> Iterator[optuna.Trial]:
         """The next arms: those that were begun, those that wait, then new ones."""
         study, effort, states = self._study, self._effort, self._optuna.trial.TrialState
-        # Seeded by what is there already: a search that goes on does not begin with the same arms.
-        seed = len(study.trials)
+        # Seeded by how many are drawn: a search that goes on does not draw the same ones again.
+        seed = sum("values" in trial.user_attrs for trial in study.get_trials(deepcopy=False))
+        samplers = self._optuna.samplers
         study.sampler = (
-            self._optuna.samplers.RandomSampler(seed)
+            samplers.RandomSampler(seed)
             if effort.sampler == "random"
-            else self._optuna.samplers.TPESampler(seed=seed, constant_liar=True)
+            else samplers.TPESampler(seed=seed, constant_liar=True)
         )
         study.pruner = self._optuna.pruners.MedianPruner(n_startup_trials=_STARTUP)
         begun = study.get_trials(deepcopy=False, states=(states.RUNNING,))[: effort.batch]
         for frozen in begun:
-            yield self._optuna.Trial(study, frozen._trial_id)
+            yield self._valued(self._optuna.Trial(study, frozen._trial_id))
         for _ in range(effort.batch - len(begun)):
             waiting = len(study.get_trials(deepcopy=False, states=(states.WAITING,)))
-            full = effort.arms is not None and len(study.trials) - waiting >= effort.arms
-            if full or (listed and not waiting):
+            full = effort.arms is not None and _counted(arms(study)) - waiting >= effort.arms
+            if full or (not self._question.sampled and not waiting):
                 return
-            trial = study.ask()
-            if "values" not in trial.user_attrs:
-                values = {setting.name: _suggest(trial, setting) for setting in effort.settings}
-                trial.set_user_attr("values", values)
-            yield trial
+            yield self._valued(study.ask())
+
+    def _valued(self, trial: optuna.Trial) -> optuna.Trial:
+        """The trial, with values: a search may have been killed before it drew them."""
+        if "values" not in trial.user_attrs:
+            values = {
+                setting.name: _suggest(self._question, trial, setting)
+                for setting in self._question.settings
+            }
+            trial.set_user_attr("values", values)
+        return trial
 
     def _train(self, batch: Sequence[optuna.Trial]) -> Iterator[Arm]:
         """Train some arms; seed by seed, where the hopeless are pruned between."""
         live = {}
         for trial in batch:
-            experiment = self._question.arm(trial.user_attrs["values"])
-            cause, parameters = _breach(experiment)
+            try:
+                experiment, network = _built(self._question, trial.user_attrs["values"])
+                cause, parameters = _breach(experiment, network)
+            except SpaceError as error:
+                cause, parameters = str(error), None
             trial.set_user_attr("parameters", parameters)
             if cause:
                 yield self._end(trial, "refused", cause)
@@ -155,19 +207,21 @@ class _Search:
         for rung in [(seed,) for seed in seeds] if self._effort.prune else [seeds]:
             causes = self._sweep(list(live.values()), rung)
             for trial, experiment in list(live.items()):
-                if experiment.name in causes:
+                lost = causes.get(experiment.name, {})
+                self._score(trial, experiment, [seed for seed in rung if seed not in lost])
+                if lost:
                     del live[trial]
-                    yield self._end(trial, "failed", causes[experiment.name])
-                    continue
-                self._score(trial, experiment, rung)
-                if rung[-1] != seeds[-1] and trial.should_prune():
+                    yield self._end(trial, "failed", "; ".join(lost.values()))
+                elif rung[-1] != seeds[-1] and trial.should_prune():
                     del live[trial]
                     yield self._end(trial, "pruned")
         for trial in live:
             yield self._end(trial, "finished")
 
-    def _sweep(self, experiments: Sequence[Experiment], seeds: Sequence[int]) -> dict[str, str]:
-        """Train these runs; the name of each experiment with a run that failed, and why."""
+    def _sweep(
+        self, experiments: Sequence[Experiment], seeds: Sequence[int]
+    ) -> dict[str, dict[int, str]]:
+        """Train these runs; by experiment and seed, why those failed that did."""
         question, effort = self._question, self._effort
         unique = list({experiment.name: experiment for experiment in experiments}.values())
         with board_in(question.out) as board:
@@ -182,11 +236,12 @@ class _Search:
             )
             told = self._listener(planned.epochs, len(planned.jobs))
             outcomes = list(sweep(planned, self._executor, told))
-        return {
-            outcome.experiment: f"seed {outcome.seed}: {outcome.cause}"
-            for outcome in outcomes
-            if outcome.state == "failed"
-        }
+        causes: dict[str, dict[int, str]] = {}
+        for outcome in outcomes:
+            if outcome.state == "failed":
+                said = f"seed {outcome.seed}: {outcome.cause}"
+                causes.setdefault(outcome.experiment, {})[outcome.seed] = said
+        return causes
 
     def _score(self, trial: optuna.Trial, experiment: Experiment, seeds: Sequence[int]) -> None:
         """Keep the scores of these seeds, and report the mean so far after each."""
@@ -211,17 +266,23 @@ class _Search:
         return arms(self._study)[trial.number]
 
 
-def _suggest(trial: optuna.Trial, setting: Setting) -> Value:
+def _counted(found: Sequence[Arm]) -> int:
+    """Arms, those aside that failed and are trained again."""
+    return len({json.dumps(dict(arm.values), sort_keys=True) for arm in found})
+
+
+def _suggest(question: Question, trial: optuna.Trial, setting: Setting) -> Value:
     if isinstance(setting, Choice):
         return str(trial.suggest_categorical(setting.name, setting.values))
-    if setting.whole:
-        return trial.suggest_int(setting.name, int(setting.low), int(setting.high), log=True)
-    return trial.suggest_float(setting.name, setting.low, setting.high, log=True)
+    low, high = _ends(question, setting)
+    if is_whole(question.base, setting.name):
+        return trial.suggest_int(setting.name, int(low), int(high), log=True)
+    return trial.suggest_float(setting.name, float(low), float(high), log=True)
 
 
-def _breach(experiment: Experiment) -> tuple[str, int | None]:
+def _breach(experiment: Experiment, network: nn.Module) -> tuple[str, int | None]:
     """Which limits of the assignment an arm breaks, and its parameters; a refusal costs no run."""
-    checks, found = check_module(experiment.build(), experiment.assignment)
+    checks, found = check_module(network, experiment.assignment)
     broken = [f"{check.name}: {check.cause}" for check in checks if check.passed is not True]
     limit = experiment.assignment.epochs
     if limit is not None and not limit.holds(experiment.recipe.epochs):

@@ -15,7 +15,7 @@ from typing import Any, Literal
 from torch import nn
 
 from mnist_models.models import Experiment
-from mnist_models.recipe import Recipe
+from mnist_models.recipe import Recipe, RecipeError
 from mnist_models.record import canonical
 
 _RANGE = re.compile(r"(?P<low>[^.,]*(?:\.\d+)?)\.\.(?P<high>[^,]+)")
@@ -32,6 +32,11 @@ class Choice:
     name: str
     values: tuple[str, ...]
 
+    @property
+    def text(self) -> str:
+        """The values as they are written."""
+        return ",".join(self.values)
+
 
 @dataclass(frozen=True)
 class Range:
@@ -40,7 +45,11 @@ class Range:
     name: str
     low: float
     high: float
-    whole: bool
+
+    @property
+    def text(self) -> str:
+        """The range as it is written."""
+        return f"{self.low:g}..{self.high:g}"
 
 
 Setting = Choice | Range
@@ -71,8 +80,7 @@ def read_setting(text: str) -> Setting:
         low = high = 0.0
     if not 0 < low < high < float("inf"):
         raise SpaceError(f"{text!r}: expected two numbers above 0, the smaller one first")
-    whole = all(re.fullmatch(r"\d+", match[end]) for end in ("low", "high"))
-    return Range(name.strip(), low, high, whole)
+    return Range(name.strip(), low, high)
 
 
 def vary(base: Experiment, values: Mapping[str, Value]) -> Experiment:
@@ -100,6 +108,20 @@ def vary(base: Experiment, values: Mapping[str, Value]) -> Experiment:
     return replace(base, name=f"{base.name}.{digest}", recipe=recipe, build=build)
 
 
+def is_whole(base: Experiment, name: str) -> bool:
+    """Whether a setting takes whole numbers alone.
+
+    Raises:
+        SpaceError: it takes no number.
+    """
+    try:
+        vary(base, {name: 1.5})
+    except SpaceError:
+        vary(base, {name: 1})
+        return True
+    return False
+
+
 def _changed(holder: Any, path: Sequence[str], name: str, value: Value) -> Any:
     """The dataclass with the field at `path` replaced."""
     own = {field.name for field in fields(holder)}
@@ -110,7 +132,10 @@ def _changed(holder: Any, path: Sequence[str], name: str, value: Value) -> Any:
     present = getattr(holder, path[0])
     if len(path) == 1:
         hint = typing.get_type_hints(type(holder))[path[0]]
-        return replace(holder, **{path[0]: _value(name, value, hint)})
+        try:
+            return replace(holder, **{path[0]: _value(name, value, hint)})
+        except RecipeError as error:
+            raise SpaceError(f"{name}={value}: {error}") from error
     if isinstance(present, tuple):  # of augmentations: the one that has this field
         index = [i for i, part in enumerate(present) if hasattr(part, path[1])]
         if len(index) != 1:

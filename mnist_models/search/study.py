@@ -8,7 +8,8 @@ search that was stopped, or killed, goes on where it was.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -16,14 +17,13 @@ from typing import TYPE_CHECKING, Any, Literal
 from mnist_models.data import Dataset
 from mnist_models.models import Experiment
 from mnist_models.provenance import model_digest
-from mnist_models.search.space import Value, vary
+from mnist_models.search.space import Range, Setting, Value, vary
 
 if TYPE_CHECKING:
     import optuna
 
 POOLED = 3  # last epochs: their mean is steadier than the final one alone
 FILE_NAME = "search.db"
-_STARTUP = 5  # arms before the median of the others prunes one
 
 State = Literal["finished", "pruned", "refused", "failed", "waiting"]
 
@@ -40,6 +40,7 @@ class Question:
         base: the experiment that is varied.
         fixed: settings that every arm has; the first arm is the experiment with these alone.
         seeds: that every arm trains.
+        settings: what is varied. Where one is a range, all arms but the first are sampled.
         data: with a validation slice as its scored images.
         out: folder of the database and of the records.
     """
@@ -47,8 +48,14 @@ class Question:
     base: Experiment
     fixed: Mapping[str, Value]
     seeds: tuple[int, ...]
+    settings: tuple[Setting, ...]
     data: Dataset
     out: Path
+
+    @property
+    def sampled(self) -> bool:
+        """Whether there is a range to sample arms from."""
+        return any(isinstance(setting, Range) for setting in self.settings)
 
     def arm(self, values: Mapping[str, Value]) -> Experiment:
         """The experiment of an arm.
@@ -67,6 +74,11 @@ class Question:
             "recipe": first.recipe.to_dict(),
             "model": model_digest(first.build()),
             "seeds": list(self.seeds),
+            # A list may grow; what is sampled must stay what it is.
+            "settings": {
+                setting.name: setting.text if self.sampled else "listed"
+                for setting in sorted(self.settings, key=lambda setting: setting.name)
+            },
             "data": {"name": self.data.name, "split": self.data.split, "md5": self.data.md5},
         }
 
@@ -114,17 +126,21 @@ def load_study(out: Path, name: str, question: Question | None = None) -> optuna
     out.mkdir(parents=True, exist_ok=True)
     storage = f"sqlite:///{path.resolve()}"
     try:
-        if question is None:
-            found: optuna.Study = library.load_study(study_name=name, storage=storage)
-            return found
-        study: optuna.Study = library.create_study(
-            study_name=name, storage=storage, direction="maximize", load_if_exists=True
-        )
+        with storage_errors(path):
+            study: optuna.Study = (
+                library.load_study(study_name=name, storage=storage)
+                if question is None
+                else library.create_study(
+                    study_name=name, storage=storage, direction="maximize", load_if_exists=True
+                )
+            )
     except KeyError:
         names = ", ".join(sorted(library.get_all_study_names(storage))) or "none"
         raise SearchError(f"{path} holds no study {name!r}; there are: {names}") from None
-    except Exception as error:
-        raise SearchError(f"{path} cannot be read as a study: {error}; move it away") from error
+    if question is None:
+        if "question" not in study.user_attrs:
+            raise SearchError(f"{path}: study {name!r} was never begun: search again")
+        return study
     asked, begun = question.to_dict(), study.user_attrs.get("question")
     if begun is None:
         study.set_user_attr("question", asked)
@@ -134,6 +150,22 @@ def load_study(out: Path, name: str, question: Question | None = None) -> optuna
             f"{path}: study {name!r} was begun with another {other}; choose another --study"
         )
     return study
+
+
+@contextmanager
+def storage_errors(path: Path = Path(FILE_NAME)) -> Iterator[None]:
+    """Raise SearchError for whatever the database behind a study refuses."""
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, KeyError) or not _of_storage(error):
+            raise
+        said = " ".join(str(error.__cause__ or error).split())[:300]
+        raise SearchError(f"{path} cannot be used as a study: {said}") from error
+
+
+def _of_storage(error: Exception) -> bool:
+    return type(error).__module__.split(".")[0] in ("optuna", "sqlalchemy", "sqlite3", "alembic")
 
 
 def load_optuna() -> Any:
