@@ -146,7 +146,7 @@ def test_every_step_is_that_of_each_seed_alone(
                 torch.testing.assert_close(state[key], value, rtol=1e-9, atol=1e-11, msg=key)
         assert not torch.equal(expected[0], expected[1])
     assert steps == 6
-    assert ("average.0.0.weight" in states[0]) is (name == "frontier-8k")
+    assert ("average.convolutions.0.weight" in states[0]) is (name == "frontier-8k")
     assert any(key.endswith(("momentum_buffer", "exp_avg")) for key in states[0])
 
 

@@ -127,8 +127,7 @@ def test_report_is_red_where_frontier_breaks_the_card_and_what_is_generated_is_s
 ) -> None:
     models = job.workspace / "mnist_models" / "models"
     path = models / "frontier.py"
-    path.write_text(path.read_text().replace("conv(8, 12, padding=0)", "conv(8, 14, padding=0)"))
-    path.write_text(path.read_text().replace("conv(12, 12)", "conv(14, 12)"))
+    path.write_text(path.read_text().replace("/16-16-16=", "/20-20-20="))
     (models / "__init__.py").write_text(
         "from mnist_models.models import frontier\nfrom mnist_models.models.registry import *\n"
         "from mnist_models.models.registry import UnknownExperimentError, find_experiment\n"
