@@ -178,7 +178,7 @@ for layer in layer_table(network):
     if layer.operation in {"conv2d", "max_pool2d"}:
         field += (layer.kernel[0] - 1) * jump
         jump *= layer.stride[0]
-        print(f"{layer.name:5} {layer.operation:10}  jump {jump}  field {field:2}")
+        print(f"{layer.name:14} {layer.operation:10}  jump {jump}  field {field:2}")
         assert (layer.receptive_field, layer.jump) == (field, jump)
 
 # %% [markdown]
@@ -245,9 +245,10 @@ display(exhibits.curves(records, era_v1_steps.SYSTEM))
 # %% [markdown]
 # ## 5. The network of this project
 #
-# Target: keep all of the card, on every seed. The layers are thin where the map is large and wider
-# where it is small; two poolings carry the field beyond a digit; a linear layer reads the averaged
-# map. What counts is what *runs*: the checks execute the network and look.
+# Target: keep all of the card, on every seed. One layer works where the map is large, three behind
+# each of two poolings, which carry the field beyond a digit. The last layer of each group has the
+# weights of the one before it, and statistics of its own: more depth, no more parameters. A linear
+# layer reads the averaged map. What counts is what *runs*: the checks execute the network and look.
 
 # %%
 print(network)
@@ -274,8 +275,8 @@ display(Picture(images.augmented(data, own.recipe), text))
 # average of the weights is what is scored. Both make the last epochs agree with each other.
 #
 # A word of honesty: these settings go back to single runs that were scored on the test set. Better
-# to choose on images held out of the *training* set, as `train --val` does, and to score the test
-# set once, at the end.
+# to choose on images held out of the *training* set, as the network was (see docs/search.md), and
+# to score the test set once, at the end.
 
 # %%
 display(exhibits.settings(own.recipe.to_dict()))

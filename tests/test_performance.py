@@ -95,6 +95,7 @@ def test_a_measurement_makes_text_and_figure_stale(
     copy: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     store(copy, bench_of(), choices_of())
+    (copy / "docs" / "figures" / "timing.svg").unlink(missing_ok=True)
     status, errors = check(copy, capsys)
     assert status == 1
     assert "docs/performance.md:" in errors

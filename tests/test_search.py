@@ -326,6 +326,8 @@ def test_the_log_gives_the_mean_of_each_value() -> None:
     pruned = replace(arm(5, [999], "0.1"), state="pruned")
     table = log("s", QUESTION, [*found, sampled, pruned])
     assert table["arms"][-1]["arm"] == 5  # on fewer seeds than the others
+    waiting = replace(arm(6, [], "0.1"), state="waiting")
+    assert log("s", QUESTION, [*found, sampled, pruned, waiting]) == table
     assert table["settings"] == [
         {
             "setting": "learning_rate",

@@ -169,8 +169,10 @@ def growing_field(image: Tensor, experiment: Experiment) -> Figure:
         experiment: whose network is measured, layer by layer.
     """
     layers = growth_table(experiment)["layers"]
+    widest = max(layer["field"] for layer in layers)
+    zoom = min(_ZOOM, 0.95 * _SHEET / _FIELDS / widest)  # so that no square leaves its place
     rows = [layers[start : start + _FIELDS] for start in range(0, len(layers), _FIELDS)]
-    heights = [_ZOOM * max(SIDE, *(layer["field"] for layer in row)) for row in rows]
+    heights = [zoom * max(SIDE, *(layer["field"] for layer in row)) for row in rows]
     with style.look():
         title = f"{experiment.name}: the receptive field grows over a digit, layer by layer"
         figure, axes = _sheet(round(_TOP + sum(heights) + 22 * len(rows)), title)
@@ -178,8 +180,8 @@ def growing_field(image: Tensor, experiment: Experiment) -> Figure:
         for row, height in zip(rows, heights, strict=True):
             for number, layer in enumerate(row):
                 x, y = _SHEET * (number + 0.5) / _FIELDS, top + height / 2
-                _digit(axes, image, x - _ZOOM * SIDE / 2, y - _ZOOM * SIDE / 2, zoom=_ZOOM)
-                _square(axes, x, y, _ZOOM * layer["field"])
+                _digit(axes, image, x - zoom * SIDE / 2, y - zoom * SIDE / 2, zoom=zoom)
+                _square(axes, x, y, zoom * layer["field"])
                 _text(axes, x, top + height + 6, _layer_name(layer), fontweight="bold")
                 size = f"{layer['field']} x {layer['field']} pixels"
                 _text(axes, x, top + height + 13, size, color=style.MUTED)

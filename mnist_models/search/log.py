@@ -12,7 +12,7 @@ from mnist_models.statistics import paired
 
 
 def log(name: str, question: Mapping[str, Any], arms: Sequence[Arm]) -> dict[str, Any]:
-    """A JSON-ready table of a study: its question, and every arm with its scores, best first.
+    """A JSON-ready table of a study: its question, and every arm that ended, best first.
 
     Args:
         name: of the study.
@@ -23,7 +23,9 @@ def log(name: str, question: Mapping[str, Any], arms: Sequence[Arm]) -> dict[str
         "study": name,
         "question": dict(question),
         "pooled_epochs": min(POOLED, question["recipe"]["epochs"]),
-        "arms": sorted((_row(arm, arms[0]) for arm in arms), key=_rank, reverse=True),
+        "arms": sorted(
+            (_row(arm, arms[0]) for arm in arms if arm.state != "waiting"), key=_rank, reverse=True
+        ),
         "settings": effects(arms),
     }
 
