@@ -29,7 +29,7 @@ from mnist_models.cli.training import add_dataset, load_noting
 from mnist_models.job import Source, alone_in
 from mnist_models.models import find_experiment
 from mnist_models.search.log import log
-from mnist_models.search.loop import Effort, search
+from mnist_models.search.loop import Effort, refuse_slips, search
 from mnist_models.search.space import Choice, Range, Setting, SpaceError, read_setting
 from mnist_models.search.study import Arm, Question, arms, load_study
 from mnist_models.sweep import Listener, Progress
@@ -142,6 +142,7 @@ def run_search(options: argparse.Namespace) -> int:
         data,
         options.out,
     )
+    refuse_slips(question)
     where, device = workers_of(options)
     root = options.data_root.resolve() if options.data_root else None
     effort = Effort(

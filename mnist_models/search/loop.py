@@ -81,10 +81,19 @@ def search(
         SearchError: the database cannot be read or written.
         RecordError, CheckpointError, DataError, SweepError: as `sweep`.
     """
-    for setting in question.settings:  # before anything is queued: a slip costs nothing
+    refuse_slips(question)
+    return _Search(study, question, effort, executor, listener).arms()
+
+
+def refuse_slips(question: Question) -> None:
+    """Make a network of every value once, before anything is queued: a slip costs nothing.
+
+    Raises:
+        SpaceError: a setting that the experiment does not have, or a value that it cannot take.
+    """
+    for setting in question.settings:
         for value in _ends(question, setting):
             _built(question, {setting.name: value})
-    return _Search(study, question, effort, executor, listener).arms()
 
 
 def _ends(question: Question, setting: Setting) -> tuple[Value, ...]:
