@@ -50,16 +50,16 @@ def test_a_requirement_has_limit_value_and_verdict() -> None:
     assert len(found) == 8  # a row per requirement of the card
     assert [row.passed for row in found.values()] == [True] * 8
     parameters = found["parameters"]
-    assert (parameters.limit, parameters.measured) == ("< 8,000", "7,846 parameters")
-    assert parameters.badge.text == "parameters: 7,846 < 8,000 (pass)"
-    assert found["receptive-field"].short == "32 >= 20"
+    assert (parameters.limit, parameters.measured) == ("< 8,000", "7,804 parameters")
+    assert parameters.badge.text == "parameters: 7,804 < 8,000 (pass)"
+    assert found["receptive-field"].short == "42 >= 20"
     assert found["accuracy"].measured == "99.60 % ± 0.00, minimum 99.60 %, n = 2"
     assert found["accuracy"].short == "99.60 % ± 0.00, n = 2, each >= 99.40 %"
     assert found["consistency"].measured == "2 of 2 seeds"
     lines = status(list(found.values())).splitlines()
     assert len(lines) == 2 + 2 + 8
     assert lines[0].startswith("![tests of the last run](badges/tests.svg) ")
-    assert "![parameters: 7,846 < 8,000 (pass)](badges/parameters.svg)" in lines[4]
+    assert "![parameters: 7,804 < 8,000 (pass)](badges/parameters.svg)" in lines[4]
 
 
 def test_one_bad_seed_turns_the_badge_red() -> None:

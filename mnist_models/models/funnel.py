@@ -84,7 +84,7 @@ def read_plan(text: str) -> list[Layer]:
 
 def _refuse_misfit(text: str, word: str, before: list[Layer], layer: Layer) -> None:
     kinds = [
-        (each.channels, each.kernel, each.padded, each.separable) for each in (*before[-2:], layer)
+        (each.channels, each.kernel, each.padded, each.separable) for each in (*before[-1:], layer)
     ]
     inputs = before[-2].channels if len(before) > 1 else 1
     if not before or kinds[0] != kinds[1] or inputs != layer.channels:
