@@ -1,4 +1,4 @@
-"""One run of a sweep, as a worker does it: alone in its folder, from its checkpoint if any."""
+"""Runs of a sweep, as a worker does them: alone in their folders, from their checkpoints if any."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import shutil
 import socket
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -23,12 +23,14 @@ from mnist_models.models import Experiment
 from mnist_models.record import (
     FILE_NAME,
     Record,
+    RecordError,
     RecordExistsError,
     canonical,
     load_record,
     save_record,
 )
-from mnist_models.train import Progress, identity_of, train
+from mnist_models.stacked import train_stacked
+from mnist_models.train import DivergedError, Listener, Progress, identity_of, train
 
 _LOCK = ".lock"
 _ALONE = threading.Lock()  # all random numbers come from torch's one generator of the process
@@ -146,34 +148,82 @@ def alone_in(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-def work(job: Job) -> Delivery:
-    """Train one run on this worker, or find that it stands already.
+Ending = Delivery | LockedError | RecordError | DivergedError
 
-    Where the worker shares no file system with the sweep, it trains in its own temporary folder
-    and hands the record back.
+
+def work(jobs: Sequence[Job]) -> list[Ending]:
+    """Train runs of one experiment on this worker, or find that they stand already.
+
+    Several are trained side by side in one network. Where the worker shares no file system with
+    the sweep, it trains in its own temporary folders and hands the records back.
+
+    Returns:
+        For each job a delivery, or why there is none: another process trains it, another record
+        is in the way, or it diverged.
 
     Raises:
-        LockedError: another process trains it.
         StoppedError: the sweep is over.
         MismatchError, DataError: the worker lacks what the sweep needs.
-        DivergedError, RecordError, CheckpointError: as `train`.
+        StackError, CheckpointError: as `train_stacked`.
     """
-    with _ALONE:
-        torch.set_num_threads(job.threads)
-        data = _load(job.source)
-        _refuse_mismatch(job, data)
-        shared = job.board.is_dir()
-        folder = job.folder if shared else _own_folder(job)
-        with alone_in(folder):
-            record = found = standing(job.identity, folder)
-            if record is None:
-                note = _Note(job.board / job.name if shared else None)
-                record = train(job.experiment, job.seed, data, folder, resume=True, listener=note)
-            if shared:
-                return _delivery(record, fresh=found is None)
-            weights = {kept.epoch: (folder / kept.file).read_bytes() for kept in record.weights}
-            shutil.rmtree(folder)
-            return replace(_delivery(record), record=record, weights=weights)
+    with _ALONE, contextlib.ExitStack() as held:
+        torch.set_num_threads(jobs[0].threads)
+        data = _load(jobs[0].source)
+        for job in jobs:
+            _refuse_mismatch(job, data)
+        shared = jobs[0].board.is_dir()
+        folders = {job.seed: job.folder if shared else _own_folder(job) for job in jobs}
+        endings: dict[int, Record | LockedError | RecordError | DivergedError] = {}
+        for job in jobs:
+            try:
+                held.enter_context(alone_in(folders[job.seed]))
+                record = standing(job.identity, folders[job.seed])
+            except (LockedError, RecordError) as error:
+                endings[job.seed] = error
+                continue
+            if record is not None:
+                endings[job.seed] = record
+        todo = [job for job in jobs if job.seed not in endings]
+        trained = _train(todo, folders, data, _Notes(todo if shared else []))
+        endings |= trained
+        return [
+            _ending(endings[job.seed], folders[job.seed], fresh=job.seed in trained, shared=shared)
+            for job in jobs
+        ]
+
+
+def _train(
+    jobs: Sequence[Job], folders: Mapping[int, Path], data: Dataset, listener: Listener
+) -> dict[int, Record | DivergedError]:
+    """Train these runs, by their seed: one alone, more side by side."""
+    if not jobs:
+        return {}
+    experiment, seed = jobs[0].experiment, jobs[0].seed
+    if len(jobs) > 1:
+        wanted = {job.seed: folders[job.seed] for job in jobs}
+        return train_stacked(experiment, wanted, data, resume=True, listener=listener)
+    try:
+        record = train(experiment, seed, data, folders[seed], resume=True, listener=listener)
+    except DivergedError as error:
+        return {seed: error}
+    return {seed: record}
+
+
+def _ending(
+    found: Record | LockedError | RecordError | DivergedError,
+    folder: Path,
+    *,
+    fresh: bool,
+    shared: bool,
+) -> Ending:
+    """What goes back to the sweep; where it sees another file system, with all there is."""
+    if not isinstance(found, Record):
+        return found
+    if shared:
+        return _delivery(found, fresh=fresh)
+    weights = {kept.epoch: (folder / kept.file).read_bytes() for kept in found.weights}
+    shutil.rmtree(folder)
+    return replace(_delivery(found), record=found, weights=weights)
 
 
 def deliver(job: Job, delivery: Delivery) -> Delivery:
@@ -222,20 +272,19 @@ def _own_folder(job: Job) -> Path:
     return place / digest
 
 
-class _Note:
-    """Shows on the board how many epochs are finished, and ends the run where the board is gone."""
+class _Notes:
+    """Shows on the board how many epochs are finished; ends the runs where the board is gone."""
 
-    def __init__(self, path: Path | None) -> None:
-        self._path = path
-        self._finished = -1
+    def __init__(self, jobs: Sequence[Job]) -> None:
+        self._jobs = {job.seed: job for job in jobs}
 
     def __call__(self, progress: Progress) -> None:
-        finished = progress.epoch - (progress.finished is None)
-        if self._path is None or finished == self._finished:
+        if progress.finished is None:
             return
-        self._finished = finished
-        try:
-            with self._path.open("ab") as file:
-                file.truncate(finished)  # its size is the number: never half written
-        except FileNotFoundError:
-            raise StoppedError("the sweep is over; the same command goes on") from None
+        told = list(self._jobs) if progress.seed is None else [progress.seed]
+        for job in (self._jobs[seed] for seed in told if seed in self._jobs):
+            try:
+                with (job.board / job.name).open("ab") as file:
+                    file.truncate(progress.epoch)  # its size is the number: never half written
+            except FileNotFoundError:
+                raise StoppedError("the sweep is over; the same command goes on") from None

@@ -25,6 +25,7 @@ _COUNTS: dict[type[nn.Module], tuple[str, ...]] = {
     nn.Conv2d: ("in_channels", "out_channels", "groups"),
     nn.BatchNorm1d: ("num_features",),
     nn.BatchNorm2d: ("num_features",),
+    nn.PReLU: ("num_parameters",),  # a slope for each channel; one for all is refused on trial
 }
 _DROPOUTS = (Dropout, nn.Dropout, nn.Dropout2d)
 _UNCHANGED = (

@@ -180,11 +180,7 @@ def train_stacked(
         CheckpointError: a checkpoint is damaged or of another run.
         RecordExistsError: another record stands in a folder and `force` is not set.
     """
-    if isinstance(experiment.recipe.schedule, Plateau):
-        raise StackError(
-            f"{experiment.name} cannot be trained stacked: on its plateau schedule the learning "
-            "rate depends on each seed's own loss; train its seeds one by one"
-        )
+    _refuse_plateau(experiment)
     lanes: list[Lane] = []
     for seed, folder in folders.items():
         run, state = open_run(experiment, seed, data, folder, resume=resume, force=force)
@@ -207,6 +203,21 @@ def train_stacked(
         for lane, error in _advance(side, data, behind + 1, listener):
             lanes.remove(lane)
             outcomes[lane.run.seed] = error
+
+
+def refuse_unstackable(experiment: Experiment) -> None:
+    """Raise StackError where seeds of this experiment cannot be trained side by side."""
+    _refuse_plateau(experiment)
+    with torch.random.fork_rng([]):
+        stack([experiment.build() for _ in range(2)])
+
+
+def _refuse_plateau(experiment: Experiment) -> None:
+    if isinstance(experiment.recipe.schedule, Plateau):
+        raise StackError(
+            f"{experiment.name} cannot be trained stacked: on its plateau schedule the learning "
+            "rate depends on each seed's own loss; train its seeds one by one"
+        )
 
 
 def _advance(

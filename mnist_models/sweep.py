@@ -23,6 +23,7 @@ from mnist_models.checkpoint import load_checkpoint
 from mnist_models.data import DataError, Dataset
 from mnist_models.job import (
     Delivery,
+    Ending,
     Job,
     LockedError,
     MismatchError,
@@ -34,6 +35,8 @@ from mnist_models.job import (
 )
 from mnist_models.models import Experiment
 from mnist_models.record import RecordError, folder_of
+from mnist_models.stack import StackError
+from mnist_models.stacked import refuse_unstackable
 from mnist_models.train import identity_of
 from mnist_models.workers import deaths
 
@@ -41,6 +44,8 @@ RETRIES = 3  # after a worker's death
 _POLL = 0.5  # seconds between two looks at the board
 _AGAIN = 2.0  # seconds until a run that another process holds is looked at again
 
+Group = tuple[Job, ...]
+_Ended = Ending | BaseException
 State = Literal["trained", "standing", "elsewhere", "failed"]
 
 
@@ -53,14 +58,19 @@ class Plan:
     """What a sweep will do.
 
     Attributes:
-        jobs: the runs to train, experiment by experiment.
+        groups: the runs to train, experiment by experiment; those of a group side by side.
         standing: the runs whose record stands, with their training seconds.
         finished: epochs in the checkpoint of each job, in the order of `jobs`.
     """
 
-    jobs: list[Job]
+    groups: list[Group]
     standing: list[Outcome]
     finished: list[int]
+
+    @property
+    def jobs(self) -> list[Job]:
+        """The runs to train, one by one."""
+        return [job for group in self.groups for job in group]
 
     @property
     def epochs(self) -> int:
@@ -111,8 +121,11 @@ def plan(
     board: Path,
     source: Source,
     threads: int,
+    stacked: int = 1,
 ) -> Plan:
     """Look at every run's folder, so that what is in the way shows before hours of training.
+
+    Up to `stacked` seeds of an experiment are to be trained side by side, where it can be stacked.
 
     Raises:
         RecordError: another record, or a damaged one, stands in the folder of a run.
@@ -121,6 +134,7 @@ def plan(
     found = Plan([], [], [])
     for experiment in experiments:
         identity = identity_of(experiment, 0, data, experiment.build())
+        jobs: list[Job] = []
         for seed in seeds:
             folder = folder_of(out.resolve(), data.name, data.split, experiment.name, seed)
             job = Job(experiment, seed, identity | {"seed": seed}, folder, source, threads, board)
@@ -132,9 +146,22 @@ def plan(
                 )
                 continue
             checkpoint = load_checkpoint(folder, job.identity)
-            found.jobs.append(job)
+            jobs.append(job)
             found.finished.append(0 if checkpoint is None else len(checkpoint.epochs))
+        found.groups.extend(_groups(experiment, jobs, stacked))
     return found
+
+
+def _groups(experiment: Experiment, jobs: Sequence[Job], most: int) -> Iterator[Group]:
+    """As few groups as there can be, of sizes as equal as they can be."""
+    if most > 1 and len(jobs) > 1:
+        try:
+            refuse_unstackable(experiment)
+        except StackError:
+            most = 1
+    count = math.ceil(len(jobs) / most)
+    for index in range(count):
+        yield tuple(jobs[index * len(jobs) // count : (index + 1) * len(jobs) // count])
 
 
 @contextlib.contextmanager
@@ -165,7 +192,7 @@ class _Sweep:
 
     def __init__(self, plan: Plan, executor: Executor, listener: Listener) -> None:
         self._plan, self._executor, self._listener = plan, executor, listener
-        self._ended: queue.SimpleQueue[tuple[Job, Future[Delivery]]] = queue.SimpleQueue()
+        self._ended: queue.SimpleQueue[tuple[Group, Future[list[Ending]]]] = queue.SimpleQueue()
         self._held: dict[str, tuple[float, Job]] = {}  # when to look again
         self._deaths: Counter[str] = Counter()
         self._epochs = {job.name: done for job, done in zip(plan.jobs, plan.finished, strict=True)}
@@ -173,43 +200,50 @@ class _Sweep:
         self._told = 0.0
 
     def outcomes(self) -> Iterator[Outcome]:
-        for job in self._plan.jobs:
-            self._submit(job)
+        for group in self._plan.groups:
+            self._submit(group)
         left = len(self._plan.jobs)
         while left:
             self._tell()
             try:
-                job, future = self._ended.get(timeout=_POLL)
+                group, future = self._ended.get(timeout=_POLL)
             except queue.Empty:
                 self._look_again()
                 continue
-            outcome = self._outcome(job, future)
-            if outcome is not None:
-                left -= 1
-                self._close(job, outcome)
-                yield outcome
+            for job, ending in zip(group, self._endings(group, future), strict=True):
+                outcome = self._outcome(job, ending)
+                if outcome is not None:
+                    left -= 1
+                    self._close(job, outcome)
+                    yield outcome
         self._tell(at_once=True)
 
-    def _submit(self, job: Job) -> None:
-        future = self._executor.submit(work, job)
-        future.add_done_callback(lambda future: self._ended.put((job, future)))
+    def _submit(self, group: Group) -> None:
+        future = self._executor.submit(work, group)
+        future.add_done_callback(lambda future: self._ended.put((group, future)))
 
-    def _outcome(self, job: Job, future: Future[Delivery]) -> Outcome | None:
-        """What became of the job; None where it goes on, now or later."""
+    def _endings(self, group: Group, future: Future[list[Ending]]) -> Sequence[_Ended]:
+        """What the worker gave for each job, or what it died of."""
         if future.cancelled():
             raise SweepError(
                 "the cluster gave up a run: its scheduler is gone, or was told to; see that it "
                 "is there, and the same command goes on"
             )
         error = future.exception()  # asked, not raised: a SystemExit here would pass for ours
-        if error is None:
+        return future.result() if error is None else [error] * len(group)
+
+    def _outcome(self, job: Job, ending: _Ended) -> Outcome | None:
+        """What became of the job; None where it goes on, now or later."""
+        if isinstance(ending, Delivery):
             try:
-                delivery = deliver(job, future.result())
+                delivery = deliver(job, ending)
             except (LockedError, RecordError, OSError) as refused:
-                error = refused
+                error: BaseException = refused
             else:
                 state: State = "trained" if delivery.fresh else "elsewhere"
                 return self._ending(job, state, delivery.seconds, delivery.device)
+        else:
+            error = ending
         if isinstance(error, LockedError | StoppedError):
             self._held[job.name] = (time.monotonic() + _AGAIN, job)
             return None
@@ -218,7 +252,7 @@ class _Sweep:
         if died := deaths(error):
             self._deaths[job.name] += died
             if self._deaths[job.name] <= RETRIES:
-                self._submit(job)
+                self._submit((job,))  # alone: whichever of a group it was, the others go on
                 return None
             error = SweepError(f"its worker died, {self._deaths[job.name]} times in all: {error}")
         return self._ending(job, "failed", cause=f"{type(error).__name__}: {error}")
@@ -240,7 +274,7 @@ class _Sweep:
         for name, (when, job) in list(self._held.items()):
             if now >= when:
                 self._held[name] = (math.inf, job)
-                self._submit(job)
+                self._submit((job,))
 
     def _tell(self, *, at_once: bool = False) -> None:
         """Read the board, where the size of a file is the number of epochs; tell the listener."""

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from mnist_models.bench import BenchError, measure_choices
 from mnist_models.bench.choices import _refuse_too_many, _turn, choice_turns
-from mnist_models.bench.processes import ONE, PAIR, processes, usable_cores
+from mnist_models.bench.processes import WAYS, processes, usable_cores
 from mnist_models.bench.variants import (
     AS_BUILT,
     COMPILED,
@@ -54,14 +54,15 @@ def optimiser(steps: Steps) -> tuple[bool | None, bool | None]:
     return group["fused"], group["foreach"]
 
 
-def convolved(steps: Steps) -> torch.dtype:
+def convolved(steps: Steps | Stacked) -> torch.dtype:
     """What its convolutions compute in."""
     found: list[torch.dtype] = []
 
     def look(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         found.append(output.dtype)
 
-    layer = next(m for m in steps.run.model.modules() if isinstance(m, nn.Conv2d))
+    run = steps.run if isinstance(steps, Steps) else steps.side.run
+    layer = next(m for m in run.model.modules() if isinstance(m, nn.Conv2d))
     layer.register_forward_hook(look)
     steps.epoch(lambda: None)
     return found[0]
@@ -112,10 +113,26 @@ def test_seeds_side_by_side_train(few: Dataset) -> None:
     ):
         models, trainer = VARIANTS[name](OWN, few)
         assert isinstance(trainer, Stacked)
-        assert (models, len(trainer.side.lanes), trainer.bfloat16) == (2, 2, bfloat16)
+        assert (models, len(trainer.side.lanes)) == (2, 2)
         watch = Counter(0)
         trainer.epoch(watch.tell)
         assert watch.told == 4
+        assert convolved(trainer) is (torch.bfloat16 if bfloat16 else torch.float32)
+
+
+def test_rounded_steps_see_the_weights_move(few: Dataset) -> None:
+    """Autocast keeps the first cast of a weight as long as its block lasts."""
+    steps = built("bfloat16 autocast", few)
+    inputs, _ = next(batches(few, OWN.recipe, 0, 1))
+    steps.run.model.eval()
+    found = []
+    for _ in range(2):
+        with torch.enable_grad():
+            found.append(steps.run.model(inputs).detach())
+        with torch.no_grad():
+            for parameter in steps.run.model.parameters():
+                parameter.mul_(0.5)
+    assert not torch.equal(*found)
 
 
 def test_variants_take_turns(digits: Dataset) -> None:
@@ -159,7 +176,7 @@ def test_a_run_that_is_too_short_is_refused(digits: Dataset) -> None:
 
 
 def test_the_bar_knows_how_many_turns_there_are() -> None:
-    more = 2 * (usable_cores() >= 2)
+    more = 3 * (usable_cores() >= 2)
     assert choice_turns(CPU, 3, compile_=True) == 3 * 2 * (len(VARIANTS) - 1 + more)
     assert choice_turns(torch.device("cuda"), 3, compile_=False) == 3 * 2 * (len(VARIANTS) - 1)
 
@@ -168,7 +185,7 @@ def test_the_bar_knows_how_many_turns_there_are() -> None:
 @pytest.mark.skipif(usable_cores() < 2, reason="needs two cores")
 def test_two_processes_against_one(digits: Dataset) -> None:
     with processes(OWN, digits, 2) as ways:
-        assert list(ways) == [ONE, PAIR]
+        assert tuple(ways) == WAYS
         assert all(way() > 0 for way in ways.values())
 
 

@@ -17,6 +17,7 @@ from mnist_models.checkpoint import FILE_NAME as CHECKPOINT
 from mnist_models.checkpoint import CheckpointError, load_checkpoint
 from mnist_models.data import DataError, Dataset
 from mnist_models.job import (
+    Delivery,
     Job,
     LockedError,
     MismatchError,
@@ -25,17 +26,27 @@ from mnist_models.job import (
     alone_in,
     deliver,
     standing,
-    work,
 )
-from mnist_models.record import FILE_NAME, RecordError, RecordExistsError, load_record
+from mnist_models.job import work as work_together
+from mnist_models.models import EXPERIMENTS
+from mnist_models.record import FILE_NAME, Record, RecordError, RecordExistsError, load_record
+from mnist_models.stacked import train_stacked
 from mnist_models.sweep import RETRIES, board_in, plan
-from mnist_models.train import Progress, identity_of, train
+from mnist_models.train import DivergedError, Progress, identity_of, train
 
 from .runners import DIVERGING, QUICK
 from .test_record import edit
 from .test_train import repeatable
 
 DIGITS = Source("digits", None, False, "cpu")
+
+
+def work(job: Job) -> Delivery:
+    """One run by itself."""
+    (ending,) = work_together([job])
+    if isinstance(ending, Exception):
+        raise ending
+    return ending
 
 
 @pytest.fixture
@@ -60,6 +71,54 @@ def test_a_job_trains_what_train_trains_and_is_then_skipped(
     assert work(job).fresh is False
     assert (job.folder / FILE_NAME).stat().st_mtime_ns == written
     assert not (job.folder / ".lock").exists()
+
+
+def of_seeds(job: Job, *seeds: int) -> list[Job]:
+    """The same run with these seeds."""
+    return [
+        replace(
+            job,
+            seed=seed,
+            identity=job.identity | {"seed": seed},
+            folder=job.folder.with_name(f"seed-{seed}"),
+        )
+        for seed in seeds
+    ]
+
+
+def test_runs_of_a_group_train_side_by_side(job: Job, digits: Dataset, tmp_path: Path) -> None:
+    jobs = of_seeds(job, 3, 4, 5, 6)
+    work(jobs[1])
+    with alone_in(jobs[3].folder):
+        endings = work_together(jobs)
+    assert isinstance(endings[3], LockedError)
+    assert [each.fresh for each in endings[:3] if isinstance(each, Delivery)] == [True, False, True]
+    found = [load_record(each.folder) for each in jobs[:3]]
+    assert [record.stacked for record in found] == [True, False, True]
+    folders = {seed: tmp_path / "stacked" / str(seed) for seed in (3, 5)}
+    expected = train_stacked(QUICK, folders, digits)
+    assert [repeatable(found[0]), repeatable(found[2])] == [
+        repeatable(each) for each in expected.values() if isinstance(each, Record)
+    ]
+    assert [(job.board / each.name).stat().st_size for each in jobs[:3]] == [2, 2, 2]
+    assert not (job.board / jobs[3].name).exists()
+
+
+def test_what_diverges_or_is_in_the_way_is_told_for_each_run(job: Job) -> None:
+    wild = replace(
+        job,
+        experiment=DIVERGING,
+        identity=job.identity
+        | {"experiment": DIVERGING.name, "recipe": DIVERGING.recipe.to_dict()},
+    )
+    assert [type(each) for each in work_together(of_seeds(wild, 7, 8))] == [DivergedError] * 2
+    jobs = of_seeds(job, 3, 4)
+    work(jobs[0])
+    edit(jobs[0].folder, lambda table: table.update(seed=7), sign=False)
+    endings = work_together(jobs)
+    assert isinstance(endings[0], RecordError)
+    assert isinstance(endings[1], Delivery)
+    assert not load_record(jobs[1].folder).stacked  # nobody was left beside it
 
 
 def test_what_stands_in_the_way_is_never_touched(job: Job) -> None:
@@ -135,6 +194,13 @@ def test_a_worker_without_the_sweeps_files_hands_its_record_back(
     assert (far.folder / FILE_NAME).stat().st_mtime_ns == before
     with alone_in(far.folder), pytest.raises(LockedError):
         deliver(far, again)
+    two = of_seeds(far, 4, 5)
+    for each, ending in zip(two, work_together(two), strict=True):
+        assert isinstance(ending, Delivery)
+        deliver(each, ending)
+        assert load_record(each.folder).seed == each.seed
+        assert load_record(each.folder).stacked
+    assert [path for path in (tmp_path / "elsewhere").rglob("*") if path.is_file()] == []
 
 
 def test_a_worker_with_other_code_or_data_is_refused(job: Job, tmp_path: Path) -> None:
@@ -178,6 +244,24 @@ def test_a_plan_looks_at_every_folder_first(digits: Dataset, tmp_path: Path) -> 
     with pytest.raises(RecordExistsError, match="its recipe differ"):
         planned(longer)
     assert list(tmp_path.glob(".sweep-*")) == []
+
+
+def test_a_plan_puts_seeds_side_by_side_where_they_can_be(digits: Dataset, tmp_path: Path) -> None:
+    with board_in(tmp_path) as board:
+        found = plan(
+            [QUICK, EXPERIMENTS["attempt-3"]],
+            range(9),
+            digits,
+            tmp_path,
+            board=board,
+            source=DIGITS,
+            threads=1,
+            stacked=4,
+        )
+    seeds = [[job.seed for job in group] for group in found.groups]
+    assert seeds == [[0, 1, 2], [3, 4, 5], [6, 7, 8], *([seed] for seed in range(9))]
+    assert [job.seed for job in found.jobs] == [*range(9), *range(9)]
+    assert len({id(job.experiment) for group in found.groups[:3] for job in group}) == 1
 
 
 def test_a_dead_worker_is_replaced_three_times() -> None:

@@ -269,10 +269,10 @@ def test_an_arm_that_was_asked_but_never_drawn_is_drawn(question: Question) -> N
 def test_what_failed_is_tried_again_and_its_other_seeds_are_kept(
     question: Question, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(job: Job) -> Any:
-        if job.seed == 1:
+    def full(jobs: Sequence[Job]) -> Any:
+        if jobs[0].seed == 1:
             raise OSError("disk full")
-        return work(job)
+        return work(jobs)
 
     with monkeypatch.context() as patch:
         patch.setattr("mnist_models.sweep.work", full)

@@ -212,7 +212,7 @@ class Scaled(nn.Sequential):
     ("build", "message"),
     [
         (lambda: nn.Sequential(nn.Conv2d(1, 10, 3), nn.GroupNorm(2, 10)), r"layer 1 \(GroupNorm\)"),
-        (lambda: nn.Sequential(nn.Sequential(nn.Conv2d(1, 4, 3), nn.PReLU(4))), r"0.1 \(PReLU\)"),
+        (lambda: nn.Sequential(nn.Sequential(nn.Conv2d(1, 4, 3), nn.RReLU())), r"0.1 \(RReLU\)"),
         (Scaled, r"the network \(Scaled\)"),
         (lambda: nn.GroupNorm(1, 1), r"the network \(GroupNorm\)"),
         (lambda: nn.Sequential(nn.Softmax(1)), r"layer 0 \(Softmax\)"),
@@ -223,6 +223,15 @@ def test_a_layer_that_cannot_be_stacked_is_named(
 ) -> None:
     with pytest.raises(StackError, match=message + " cannot be stacked: train its seeds one by"):
         stack(networks(build))
+
+
+def test_a_slope_for_each_channel_is_stacked_and_one_for_all_is_refused() -> None:
+    def net(slopes: int) -> nn.Module:
+        return nn.Sequential(nn.Conv2d(1, 10, 3), nn.PReLU(slopes), GlobalAveragePool())
+
+    assert stack([net(10), net(10)]).network.get_submodule("1").weight.shape == (20,)
+    with pytest.raises(StackError, match="cannot be stacked, train one by one: "):
+        stack([net(1), net(1)])
 
 
 def test_different_networks_are_refused() -> None:

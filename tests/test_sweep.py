@@ -122,7 +122,7 @@ def test_local_workers_die_and_the_others_go_on(
     slow, others = [runners.SLOW], [runners.DIVERGING, runners.DEADLY]
     with board_in(out) as board, ThreadPoolExecutor(1) as thread:
         todo = planned(slow, [0, 1, 2], digits, out, board)
-        todo.jobs.extend(planned(others, [0], digits, out, board).jobs)
+        todo.groups.extend(planned(others, [0], digits, out, board).groups)
         todo.finished.extend([0, 0])
         killed = thread.submit(kill_worker_of, todo.jobs[0])
         with local(places(2, 1)) as executor:
@@ -150,6 +150,30 @@ def test_local_workers_die_and_the_others_go_on(
     assert told[-1].states == {"trained": 3, "failed": 2}
     # Neither board nor locks, but for the one whose holder had no time to clear it away.
     assert list(out.glob("**/.*")) == [todo.jobs[-1].folder / ".lock"]
+
+
+def test_a_group_whose_worker_dies_goes_on_one_by_one(digits: Dataset, tmp_path: Path) -> None:
+    with board_in(tmp_path) as board, ThreadPoolExecutor(1) as thread:
+        todo = plan(
+            [runners.SLOW],
+            [0, 1],
+            digits,
+            tmp_path,
+            board=board,
+            source=DIGITS,
+            threads=1,
+            stacked=2,
+        )
+        assert len(todo.groups) == 1
+        killed = thread.submit(kill_worker_of, todo.jobs[0])
+        with local(places(1, 1)) as executor:
+            outcomes = list(sweep(todo, executor))
+    assert [(each.seed, each.state, each.deaths) for each in outcomes] == [
+        (0, "trained", 1),
+        (1, "trained", 1),
+    ]
+    assert_resumed(todo.jobs[0], killed.result())
+    assert [load_record(job.folder).stacked for job in todo.jobs] == [True, True]
 
 
 @pytest.fixture
@@ -193,7 +217,7 @@ def test_dask_workers_die_and_the_others_go_on(
     with board_in(out) as board, ThreadPoolExecutor(1) as thread, dask(cluster, LIMIT) as executor:
         todo = planned([runners.SLOW], [0, 1, 2], digits, out, board)
         diverging = planned([runners.DIVERGING], [0], digits, out, board)
-        todo.jobs.extend(diverging.jobs)
+        todo.groups.extend(diverging.groups)
         todo.finished.append(0)
         killed = thread.submit(kill_worker_of, todo.jobs[0])
         outcomes = list(sweep(todo, executor))
@@ -226,10 +250,10 @@ def test_dask_workers_die_and_the_others_go_on(
         missing = Source("mnist", tmp_path, False, "cpu")
         job = Job(runners.QUICK, 9, far.jobs[0].identity, tmp_path / "9", missing, 1, tmp_path)
         with pytest.raises(DataError, match=str(tmp_path)):
-            list(sweep(Plan([job], [], [0]), executor))
+            list(sweep(Plan([(job,)], [], [0]), executor))
         other = Job(runners.QUICK, 8, far.jobs[0].identity, tmp_path / "8", DIGITS, 1, tmp_path)
         with pytest.raises(MismatchError, match="another seed than"):
-            list(sweep(Plan([other], [], [0]), executor))
+            list(sweep(Plan([(other,)], [], [0]), executor))
 
 
 def stop_after_an_epoch(progress: Progress) -> None:

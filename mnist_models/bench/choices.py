@@ -8,7 +8,7 @@ from functools import partial
 
 import torch
 
-from mnist_models.bench.processes import ONE, PAIR, processes, usable_cores
+from mnist_models.bench.processes import PAIR, WAYS, processes, usable_cores
 from mnist_models.bench.turns import (
     WARM_UP,
     BenchError,
@@ -39,7 +39,7 @@ def choice_turns(device: torch.device, rounds: int, *, compile_: bool) -> int:
     return (
         rounds
         * len(EXPERIMENTS)
-        * (len(_chosen(device, compile_=compile_)) + 2 * _has_pair(device))
+        * (len(_chosen(device, compile_=compile_)) + len(WAYS) * _has_pair(device))
     )
 
 
@@ -133,7 +133,7 @@ def _choices(
 ) -> Iterator[Choice]:
     run = experiment.recipe.epochs * -(-images // experiment.recipe.batch_size)
     for name, taken in seconds.items():
-        against = PAIR if name in (ONE, PAIR) else AS_BUILT  # `sweep` starts its workers so
+        against = PAIR if name in WAYS else AS_BUILT  # `sweep` starts its workers so
         spread = Spread.of(taken)
         yield Choice(
             experiment=experiment.name,

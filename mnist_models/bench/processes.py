@@ -1,4 +1,4 @@
-"""One run at a time with two threads against two runs at once with one thread each."""
+"""One run at a time with two threads against two processes of one thread, seeds stacked or not."""
 
 from __future__ import annotations
 
@@ -12,13 +12,16 @@ from typing import Any
 import torch
 
 from mnist_models.bench.turns import WARM_UP, stretch
-from mnist_models.bench.variants import Steps
+from mnist_models.bench.variants import Stacked, Steps
 from mnist_models.data import Dataset, Split
 from mnist_models.models import Experiment, find_experiment
 from mnist_models.workers import local, places
 
 ONE = "one process of two threads"
 PAIR = "two processes of one thread each"
+PAIR_STACKED = "two processes of one thread each, 4 seeds stacked in both"
+WAYS = (ONE, PAIR, PAIR_STACKED)
+_STACKED = 4  # seeds: of 2, 4, 8 and 15 the fastest with one thread, or as fast
 
 
 def usable_cores() -> int:
@@ -42,20 +45,28 @@ def processes(
     images = (steps + WARM_UP) * experiment.recipe.batch_size  # no more than a turn needs
     few = (data.train.images[:images].numpy(), data.train.labels[:images].numpy())
 
-    def call(executor: Executor, runs: int, threads: int, steps: int) -> float:
-        asked = [executor.submit(_pace, *few, experiment.name, threads, steps) for _ in range(runs)]
+    def call(executor: Executor, runs: int, threads: int, seeds: int, steps: int) -> float:
+        asked = [
+            executor.submit(_pace, few, experiment.name, threads, seeds, steps) for _ in range(runs)
+        ]
         return sum(future.result() for future in asked) / runs / runs
 
     with local(places(1, 2)) as one, local(places(2, 1)) as pair:
-        ways = {ONE: partial(call, one, 1, 2), PAIR: partial(call, pair, 2, 1)}
+        ways = {
+            ONE: partial(call, one, 1, 2, 1),
+            PAIR: partial(call, pair, 2, 1, 1),
+            PAIR_STACKED: partial(call, pair, 2, 1, _STACKED),
+        }
         for way in ways.values():
             way(1)  # starts them
         yield {name: partial(way, steps) for name, way in ways.items()}
 
 
-def _pace(images: Any, labels: Any, name: str, threads: int, steps: int) -> float:
-    """Seconds of a training step on this worker."""
+def _pace(few: tuple[Any, Any], name: str, threads: int, seeds: int, steps: int) -> float:
+    """Seconds of a training step on this worker, for each of its seeds."""
     torch.set_num_threads(threads)
-    split = Split(torch.from_numpy(images), torch.from_numpy(labels))
-    trainer = Steps(find_experiment(name), Dataset("mnist", "test", split, split, {}))
-    return stretch(trainer, steps, torch.device("cpu"))[1] / steps
+    split = Split(*map(torch.from_numpy, few))
+    data = Dataset("mnist", "test", split, split, {})
+    experiment = find_experiment(name)
+    trainer = Steps(experiment, data) if seeds == 1 else Stacked(experiment, data, seeds)
+    return stretch(trainer, steps, torch.device("cpu"))[1] / steps / seeds

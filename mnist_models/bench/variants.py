@@ -45,10 +45,9 @@ class Steps:
         *,
         change: Change = lambda run: None,
         feed: Feed = batches,
-        bfloat16: bool = False,
         recorded: bool = True,
     ) -> None:
-        self.data, self.feed, self.bfloat16 = data, feed, bfloat16
+        self.data, self.feed = data, feed
         self.step: Step | None = None if recorded else train_step
         self.run = start(experiment, 0, len(data.train), data.train.images.device)
         change(self.run)
@@ -59,15 +58,14 @@ class Steps:
         loss_sum = torch.zeros((), device=device)
         correct = torch.zeros((), dtype=torch.int64, device=device)
         run.model.train()
-        with torch.autocast(device.type, torch.bfloat16, enabled=self.bfloat16):
-            step = self.step = self.step or step_for(run, self.data)
-            source = self.feed(self.data, run.recipe, run.seed, 1)
-            for number, (inputs, labels) in enumerate(source, start=1):
-                torch.manual_seed(seed_of(run.seed, 1, number))
-                loss, answered = step(run, inputs, labels)
-                loss_sum += loss * len(labels)
-                correct += answered
-                told()
+        step = self.step = self.step or step_for(run, self.data)
+        source = self.feed(self.data, run.recipe, run.seed, 1)
+        for number, (inputs, labels) in enumerate(source, start=1):
+            torch.manual_seed(seed_of(run.seed, 1, number))
+            loss, answered = step(run, inputs, labels)
+            loss_sum += loss * len(labels)
+            correct += answered
+            told()
 
     def score(self) -> int:
         """Nothing: only steps are compared."""
@@ -80,7 +78,7 @@ class Stacked:
     def __init__(
         self, experiment: Experiment, data: Dataset, count: int, *, bfloat16: bool = False
     ) -> None:
-        self.data, self.bfloat16 = data, bfloat16
+        self.data = data
         lanes: list[Lane] = []
         for seed in range(count):
             state = Checkpoint({})
@@ -88,12 +86,12 @@ class Stacked:
             capture(run, state)
             lanes.append(Lane(run, state, Path()))
         self.side = SideBySide(experiment, lanes, data)
+        if bfloat16:
+            rounded(self.side.run)
 
     def epoch(self, told: Told) -> None:
         """Train the first epoch; `told` is called after every step."""
-        device = self.data.train.images.device
-        with torch.autocast(device.type, torch.bfloat16, enabled=self.bfloat16):
-            self.side.train_epoch(self.data, 1, lambda progress: told())
+        self.side.train_epoch(self.data, 1, lambda progress: told())
 
     def score(self) -> int:
         """Nothing: only steps are compared."""
@@ -115,6 +113,17 @@ def unfused(run: Run, *, foreach: bool) -> None:
 def torch_dropout(run: Run) -> None:
     """``torch.nn.Dropout`` itself."""
     plain_dropout(run.model)
+
+
+def rounded(run: Run) -> None:
+    """Products of layers in bfloat16, forward and backward.
+
+    The block of torch's autocast ends with each forward pass: it casts a weight once, so that
+    steps within one block would all compute with the weights of the first.
+    """
+    device = next(run.model.parameters()).device
+    forward = torch.autocast(device.type, torch.bfloat16)(run.model.forward)
+    run.model.forward = lambda maps: forward(maps).float()
 
 
 def compiled(run: Run) -> None:
@@ -158,7 +167,7 @@ def _stacked(count: int, *, bfloat16: bool) -> Build:
 VARIANTS: dict[str, Build] = {
     AS_BUILT: _alone(),
     "contiguous instead of channels-last": _alone(change=contiguous),
-    "bfloat16 autocast": _alone(bfloat16=True),
+    "bfloat16 autocast": _alone(change=rounded),
     "optimiser foreach instead of fused": _alone(change=partial(unfused, foreach=True)),
     "optimiser in a loop instead of fused": _alone(change=partial(unfused, foreach=False)),
     "Dropout of torch instead of ours": _alone(change=torch_dropout),

@@ -152,6 +152,7 @@ def run_search(options: argparse.Namespace) -> int:
         prune=options.prune,
         source=Source(data.name, root, True, device),
         threads=options.threads,
+        stacked=options.stacked,
     )
     with alone_in(options.out / f".{name}"), executor_of(options, where) as executor:
         study = load_study(options.out, name, question)

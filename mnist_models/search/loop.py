@@ -48,6 +48,7 @@ class Effort:
         prune: whether an arm below the median of the others gets no further seeds.
         source: what the workers load.
         threads: of each worker.
+        stacked: seeds of an arm that are trained side by side, at most.
     """
 
     arms: int | None
@@ -56,6 +57,7 @@ class Effort:
     prune: bool
     source: Source
     threads: int
+    stacked: int = 1
 
 
 def search(
@@ -242,6 +244,7 @@ class _Search:
                 board=board,
                 source=effort.source,
                 threads=effort.threads,
+                stacked=effort.stacked,
             )
             told = self._listener(planned.epochs, len(planned.jobs))
             outcomes = list(sweep(planned, self._executor, told))
