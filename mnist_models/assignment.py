@@ -10,7 +10,7 @@ import operator
 import re
 import tomllib
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any, Literal
@@ -190,6 +190,21 @@ CARD = Assignment(
     accuracy=_ACCURATE,
     consistent_epochs=3,
 )
+
+
+def _smaller(parameters: int) -> Assignment:
+    """The card for a smaller network: what it is made of, and no bound on its accuracy."""
+    return replace(
+        CARD,
+        name=f"card-{parameters // 1_000}k",
+        title=f"this project's card below {parameters:,} parameters",
+        parameters=Limit("<", parameters),
+        accuracy=None,
+        consistent_epochs=None,
+    )
+
+
+CARD_4K, CARD_2K, CARD_1K = map(_smaller, (4_000, 2_000, 1_000))
 ERA_V1_BLOCKS = Assignment(
     name="era-v1-blocks",
     title="ERA V1 session 7, three blocks",
@@ -236,7 +251,17 @@ ATTEMPT = Assignment(
 
 ASSIGNMENTS: dict[str, Assignment] = {
     assignment.name: assignment
-    for assignment in (CARD, ERA_V1_BLOCKS, ERA_V1_STEPS, ERA_V3, EVA4, ATTEMPT)
+    for assignment in (
+        CARD,
+        CARD_4K,
+        CARD_2K,
+        CARD_1K,
+        ERA_V1_BLOCKS,
+        ERA_V1_STEPS,
+        ERA_V3,
+        EVA4,
+        ATTEMPT,
+    )
 }
 
 

@@ -23,6 +23,7 @@ class Cost:
         fastest: seconds, of the fastest epoch.
         slowest: likewise.
         devices: what computed.
+        stacked: whether these are shares of seeds that trained side by side.
     """
 
     experiment: str
@@ -32,6 +33,7 @@ class Cost:
     fastest: float
     slowest: float
     devices: tuple[str, ...]
+    stacked: bool
 
     @property
     def run_seconds(self) -> float:
@@ -40,14 +42,18 @@ class Cost:
 
 
 def costs(records: Iterable[Record]) -> dict[str, Cost]:
-    """The cost of each experiment that has a record, in order of their first."""
+    """The cost of each experiment that has a record, in order of their first.
+
+    Of seeds that trained alone, where there are any: a share of a stack is something else.
+    """
     groups: dict[str, list[Record]] = {}
     for record in records:
         groups.setdefault(record.experiment, []).append(record)
     return {name: _cost(name, group) for name, group in groups.items()}
 
 
-def _cost(name: str, group: Sequence[Record]) -> Cost:
+def _cost(name: str, every: Sequence[Record]) -> Cost:
+    group = [record for record in every if not record.stacked] or every
     seconds = [epoch for record in group for epoch in record.timing.epoch_seconds]
     devices = sorted({record.provenance.device for record in group})
     return Cost(
@@ -58,6 +64,7 @@ def _cost(name: str, group: Sequence[Record]) -> Cost:
         fastest=min(seconds),
         slowest=max(seconds),
         devices=tuple(devices),
+        stacked=group[0].stacked,
     )
 
 

@@ -175,21 +175,29 @@ def work(jobs: Sequence[Job]) -> list[Ending]:
         folders = {job.seed: job.folder if shared else _own_folder(job) for job in jobs}
         endings: dict[int, Record | LockedError | RecordError | DivergedError] = {}
         for job in jobs:
-            try:
-                held.enter_context(alone_in(folders[job.seed]))
-                record = standing(job.identity, folders[job.seed])
-            except (LockedError, RecordError) as error:
-                endings[job.seed] = error
-                continue
-            if record is not None:
-                endings[job.seed] = record
+            with contextlib.ExitStack() as hold:
+                try:
+                    hold.enter_context(alone_in(folders[job.seed]))
+                    record = standing(job.identity, folders[job.seed])
+                except (LockedError, RecordError) as error:
+                    endings[job.seed] = error
+                    continue
+                if record is not None:
+                    endings[job.seed] = record
+                if record is None or not shared:  # there is something to do in the folder
+                    held.push(hold.pop_all())
         todo = [job for job in jobs if job.seed not in endings]
         trained = _train(todo, folders, data, _Notes(todo if shared else []))
         endings |= trained
-        return [
+        found = [
             _ending(endings[job.seed], folders[job.seed], fresh=job.seed in trained, shared=shared)
             for job in jobs
         ]
+        if not shared:  # everything was read: an error before this loses nothing
+            for ending, folder in zip(found, folders.values(), strict=True):
+                if isinstance(ending, Delivery):
+                    shutil.rmtree(folder)
+        return found
 
 
 def _train(
@@ -222,7 +230,6 @@ def _ending(
     if shared:
         return _delivery(found, fresh=fresh)
     weights = {kept.epoch: (folder / kept.file).read_bytes() for kept in found.weights}
-    shutil.rmtree(folder)
     return replace(_delivery(found), record=found, weights=weights)
 
 

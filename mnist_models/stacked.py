@@ -208,8 +208,11 @@ def train_stacked(
 def refuse_unstackable(experiment: Experiment) -> None:
     """Raise StackError where seeds of this experiment cannot be trained side by side."""
     _refuse_plateau(experiment)
-    with torch.random.fork_rng([]):
-        stack([experiment.build() for _ in range(2)])
+    try:
+        with torch.random.fork_rng([]):
+            stack([experiment.build() for _ in range(2)])
+    except AssertionError as error:  # a network may ask for the shape that it has alone
+        raise StackError(f"{experiment.name} cannot be trained stacked: {error}") from error
 
 
 def _refuse_plateau(experiment: Experiment) -> None:
@@ -228,6 +231,7 @@ def _advance(
     results = side.train_epoch(data, number, listener)
     share = (time.perf_counter() - began) / len(side.lanes)
     lost: list[tuple[Lane, DivergedError]] = []
+    told: list[Progress] = []
     for lane, trained in zip(side.lanes, results, strict=True):
         lane.state.stacked |= len(side.lanes) > 1
         try:
@@ -236,6 +240,7 @@ def _advance(
         except DivergedError as error:
             lost.append((lane, error))
             continue
-        told = finished(lane.run, lane.state.epochs[-1])
-        listener(replace(told, seed=lane.run.seed))
+        told.append(replace(finished(lane.run, lane.state.epochs[-1]), seed=lane.run.seed))
+    for progress in told:  # a listener may end the run: not before every seed has its checkpoint
+        listener(progress)
     return lost

@@ -1,7 +1,7 @@
 """Many runs through an executor: what is to do, doing it, and what became of each run.
 
-A run that stands is skipped. A worker that dies costs its current run, which goes on from its
-checkpoint; a run whose workers keep dying is given up, and the others go on.
+A run that stands is skipped. A worker that dies costs its current runs, which go on from their
+checkpoints, one by one; a run whose workers keep dying is given up, and the others go on.
 """
 
 from __future__ import annotations
@@ -122,16 +122,19 @@ def plan(
     source: Source,
     threads: int,
     stacked: int = 1,
+    workers: int = 1,
 ) -> Plan:
     """Look at every run's folder, so that what is in the way shows before hours of training.
 
-    Up to `stacked` seeds of an experiment are to be trained side by side, where it can be stacked.
+    Up to `stacked` seeds of an experiment are to be trained side by side, where it can be stacked
+    and no worker of so many would be left without a run.
 
     Raises:
         RecordError: another record, or a damaged one, stands in the folder of a run.
         CheckpointError: likewise for a checkpoint.
     """
     found = Plan([], [], [])
+    todo: list[tuple[Experiment, list[Job]]] = []
     for experiment in experiments:
         identity = identity_of(experiment, 0, data, experiment.build())
         jobs: list[Job] = []
@@ -148,7 +151,10 @@ def plan(
             checkpoint = load_checkpoint(folder, job.identity)
             jobs.append(job)
             found.finished.append(0 if checkpoint is None else len(checkpoint.epochs))
-        found.groups.extend(_groups(experiment, jobs, stacked))
+        todo.append((experiment, jobs))
+    most = max(1, min(stacked, math.ceil(len(found.finished) / workers)))
+    for experiment, jobs in todo:
+        found.groups.extend(_groups(experiment, jobs, most))
     return found
 
 
@@ -210,8 +216,9 @@ class _Sweep:
             except queue.Empty:
                 self._look_again()
                 continue
-            for job, ending in zip(group, self._endings(group, future), strict=True):
-                outcome = self._outcome(job, ending)
+            endings = self._endings(group, future)
+            outcomes = [self._outcome(job, end) for job, end in zip(group, endings, strict=False)]
+            for job, outcome in zip(group, outcomes, strict=False):
                 if outcome is not None:
                     left -= 1
                     self._close(job, outcome)
@@ -223,14 +230,25 @@ class _Sweep:
         future.add_done_callback(lambda future: self._ended.put((group, future)))
 
     def _endings(self, group: Group, future: Future[list[Ending]]) -> Sequence[_Ended]:
-        """What the worker gave for each job, or what it died of."""
+        """What the worker gave for each job, or what it died of.
+
+        Nothing where a group failed as a whole: its jobs go on one by one, since it need not have
+        been for all of them, and a checkpoint keeps what each had done.
+        """
         if future.cancelled():
             raise SweepError(
                 "the cluster gave up a run: its scheduler is gone, or was told to; see that it "
                 "is there, and the same command goes on"
             )
         error = future.exception()  # asked, not raised: a SystemExit here would pass for ours
-        return future.result() if error is None else [error] * len(group)
+        if error is None:
+            return future.result()
+        if len(group) == 1 or isinstance(error, DataError | MismatchError | StoppedError):
+            return [error] * len(group)
+        for job in group:
+            self._deaths[job.name] += min(1, deaths(error))
+            self._submit((job,))
+        return []
 
     def _outcome(self, job: Job, ending: _Ended) -> Outcome | None:
         """What became of the job; None where it goes on, now or later."""
@@ -252,7 +270,7 @@ class _Sweep:
         if died := deaths(error):
             self._deaths[job.name] += died
             if self._deaths[job.name] <= RETRIES:
-                self._submit((job,))  # alone: whichever of a group it was, the others go on
+                self._submit((job,))
                 return None
             error = SweepError(f"its worker died, {self._deaths[job.name]} times in all: {error}")
         return self._ending(job, "failed", cause=f"{type(error).__name__}: {error}")

@@ -57,9 +57,21 @@ def test_card_is_the_one_of_this_project() -> None:
     assert (CARD.batch_norm, CARD.dropout, CARD.head) == ("once", "once", "gap")
 
 
+@pytest.mark.parametrize(("name", "limit"), [("4k", 4_000), ("2k", 2_000), ("1k", 1_000)])
+def test_a_smaller_card_asks_for_the_same_layers(name: str, limit: int) -> None:
+    smaller = ASSIGNMENTS[f"card-{name}"]
+    assert str(smaller.parameters) == f"< {limit:,}"
+    same = ("batch_norm", "dropout", "head", "receptive_field", "epochs")
+    assert [getattr(smaller, key) for key in same] == [getattr(CARD, key) for key in same]
+    assert (smaller.accuracy, smaller.consistent_epochs) == (None, None)
+
+
 def test_every_document_has_an_assignment() -> None:
     assert list(ASSIGNMENTS) == [
         "card",
+        "card-4k",
+        "card-2k",
+        "card-1k",
         "era-v1-blocks",
         "era-v1-steps",
         "era-v3",

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mnist_models.bench import BenchError, measure_choices
@@ -123,16 +124,19 @@ def test_seeds_side_by_side_train(few: Dataset) -> None:
 def test_rounded_steps_see_the_weights_move(few: Dataset) -> None:
     """Autocast keeps the first cast of a weight as long as its block lasts."""
     steps = built("bfloat16 autocast", few)
-    inputs, _ = next(batches(few, OWN.recipe, 0, 1))
-    steps.run.model.eval()
-    found = []
-    for _ in range(2):
-        with torch.enable_grad():
-            found.append(steps.run.model(inputs).detach())
-        with torch.no_grad():
-            for parameter in steps.run.model.parameters():
-                parameter.mul_(0.5)
-    assert not torch.equal(*found)
+    layer = next(m for m in steps.run.model.modules() if isinstance(m, nn.Conv2d))
+    found: list[tuple[Tensor, Tensor]] = []
+
+    def look(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        assert isinstance(layer, nn.Conv2d)
+        with torch.autocast("cpu", torch.bfloat16, cache_enabled=False), torch.no_grad():
+            now = F.conv2d(inputs[0], layer.weight, layer.bias, padding=layer.padding)  # type: ignore[arg-type] - a pair
+        found.append((output.detach(), now))
+
+    layer.register_forward_hook(look)
+    steps.epoch(lambda: None)
+    assert len(found) == 4
+    assert all(torch.allclose(output, now, atol=0.05, rtol=0.05) for output, now in found)
 
 
 def test_variants_take_turns(digits: Dataset) -> None:

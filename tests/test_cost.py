@@ -27,6 +27,13 @@ def test_costs_are_medians_over_all_epochs_of_an_experiment() -> None:
     assert costs([]) == {}
 
 
+def test_a_share_of_a_stack_is_no_cost_of_a_run_alone() -> None:
+    alone, share = timed("a", 0, 5.0), replace(timed("a", 1, 2.0), stacked=True)
+    assert [costs([alone, share])["a"].runs, costs([alone, share])["a"].stacked] == [1, False]
+    assert costs([alone, share])["a"].epoch_seconds == 5.0
+    assert costs([share])["a"].stacked
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [

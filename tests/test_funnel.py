@@ -92,11 +92,17 @@ def test_every_option_changes_what_is_computed() -> None:
         {"activation": "gelu"},
         {"order": "norm-act"},
         {"residual": True},
+        {"affine": False},
         {"plan": "8/8-8-8"},
         {"plan": "8-8/8=-8="},
         {"plan": "8-8u/8-8"},
     ):
         assert not torch.allclose(plain, logits(**options), atol=1e-3), options
+
+
+def test_a_bias_that_has_no_effect_is_refused() -> None:
+    with pytest.raises(PlanError, match="needs order act-norm; found norm-act"):
+        funnel("8-8/8-8", affine=False, order="norm-act")
 
 
 def test_prelu_has_a_slope_for_each_channel() -> None:
@@ -105,6 +111,17 @@ def test_prelu_has_a_slope_for_each_channel() -> None:
         return sum(parameter.numel() for parameter in model.parameters())
 
     assert parameters("prelu") == parameters("relu") + 8 + 12
+
+
+def test_without_scales_and_shifts_each_convolution_has_a_bias() -> None:
+    model = funnel("8u/12us-12us-12us=-12u", affine=False)
+    norms = [layer for layer in model.modules() if isinstance(layer, nn.BatchNorm2d)]
+    assert [norm.affine for norm in norms] == [False] * 5
+    checks, found = check_module(model, CARD)
+    assert [check.name for check in checks if not check.passed] == []
+    stem, first, second = 9 * 8 + 8, 9 * 8 + 8 * 12 + 12, 9 * 12 + 12 * 12 + 12
+    full, head = 9 * 12 * 12 + 12, 12 * 10 + 10  # the depthwise half has no bias of its own
+    assert found.parameters == stem + first + second + full + head
 
 
 PLANS = st.lists(

@@ -7,11 +7,15 @@ import subprocess
 import sys
 import tempfile
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from distributed import KilledWorker
 
 from mnist_models.checkpoint import FILE_NAME as CHECKPOINT
 from mnist_models.checkpoint import CheckpointError, load_checkpoint
@@ -31,7 +35,7 @@ from mnist_models.job import work as work_together
 from mnist_models.models import EXPERIMENTS
 from mnist_models.record import FILE_NAME, Record, RecordError, RecordExistsError, load_record
 from mnist_models.stacked import train_stacked
-from mnist_models.sweep import RETRIES, board_in, plan
+from mnist_models.sweep import RETRIES, board_in, plan, sweep
 from mnist_models.train import DivergedError, Progress, identity_of, train
 
 from .runners import DIVERGING, QUICK
@@ -167,14 +171,19 @@ def test_a_run_ends_with_its_sweep_and_keeps_its_checkpoint(job: Job) -> None:
             time.sleep(0.01)
         shutil.rmtree(job.board)
 
-    with ThreadPoolExecutor(1) as thread:
-        thread.submit(end_the_sweep)
-        with pytest.raises(StoppedError, match="same command goes on"):
-            work(job)
-    kept = load_checkpoint(job.folder, identity)
-    assert kept is not None
-    assert 0 < len(kept.epochs) < 500
-    assert not (job.folder / FILE_NAME).exists()
+    jobs = of_seeds(job, 3, 4, 5)
+    for group in (jobs[:1], jobs[1:]):
+        job = group[0]
+        job.board.mkdir(exist_ok=True)
+        with ThreadPoolExecutor(1) as thread:
+            thread.submit(end_the_sweep)
+            with pytest.raises(StoppedError, match="same command goes on"):
+                work_together(group)
+        kept = [load_checkpoint(each.folder, each.identity) for each in group]
+        epochs = {len(state.epochs) for state in kept if state is not None}
+        assert len(epochs) == 1  # no seed of a group lost an epoch that another one kept
+        assert 0 < epochs.pop() < 500
+        assert not (job.folder / FILE_NAME).exists()
 
 
 def test_a_worker_without_the_sweeps_files_hands_its_record_back(
@@ -262,6 +271,88 @@ def test_a_plan_puts_seeds_side_by_side_where_they_can_be(digits: Dataset, tmp_p
     assert seeds == [[0, 1, 2], [3, 4, 5], [6, 7, 8], *([seed] for seed in range(9))]
     assert [job.seed for job in found.jobs] == [*range(9), *range(9)]
     assert len({id(job.experiment) for group in found.groups[:3] for job in group}) == 1
+
+    with board_in(tmp_path) as board:  # three of each, were there not four workers
+        spread = plan(
+            [QUICK],
+            range(5),
+            digits,
+            tmp_path,
+            board=board,
+            source=DIGITS,
+            threads=1,
+            stacked=4,
+            workers=4,
+        )
+    assert [len(group) for group in spread.groups] == [1, 2, 2]
+
+
+class Failing(Executor):
+    """Runs here and at once what it is given; seed 2 ends whatever group it is in."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+        self.given: list[list[int]] = []
+
+    def submit(self, call: Any, /, *arguments: Any, **named: Any) -> Future[Any]:
+        (group,) = arguments
+        self.given.append([job.seed for job in group])
+        future: Future[Any] = Future()
+        if 2 in self.given[-1]:
+            future.set_exception(self.error)
+        else:
+            future.set_result(call(group))
+        return future
+
+
+@pytest.mark.parametrize(
+    ("error", "deaths", "tries"),
+    [
+        (BrokenProcessPool("gone"), 4, 3),
+        (KilledWorker("work", SimpleNamespace(address="tcp://here:1"), 3), 5, 1),
+        (OSError("disk full"), 0, 1),
+        (CheckpointError("damaged"), 0, 1),
+    ],
+)
+def test_what_ends_a_group_ends_no_other_run_of_it(
+    error: Exception, deaths: int, tries: int, digits: Dataset, tmp_path: Path
+) -> None:
+    executor = Failing(error)
+    with board_in(tmp_path) as board:
+        todo = plan(
+            [QUICK],
+            range(4),
+            digits,
+            tmp_path,
+            board=board,
+            source=DIGITS,
+            threads=1,
+            stacked=4,
+        )
+        outcomes = {outcome.seed: outcome for outcome in sweep(todo, executor)}
+    assert executor.given == [[0, 1, 2, 3], [0], [1], [2], [3], *[[2]] * (tries - 1)]
+    states = [outcomes[seed].state for seed in range(4)]
+    assert states == ["trained", "trained", "failed", "trained"]
+    assert outcomes[2].deaths == deaths
+    assert str(error) in outcomes[2].cause
+
+
+def test_a_group_that_lacks_what_every_run_needs_ends_the_sweep(
+    digits: Dataset, tmp_path: Path
+) -> None:
+    with board_in(tmp_path) as board:
+        todo = plan(
+            [QUICK],
+            range(4),
+            digits,
+            tmp_path,
+            board=board,
+            source=DIGITS,
+            threads=1,
+            stacked=4,
+        )
+        with pytest.raises(DataError, match="no such file"):
+            list(sweep(todo, Failing(DataError("no such file"))))
 
 
 def test_a_dead_worker_is_replaced_three_times() -> None:

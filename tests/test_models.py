@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mnist_models.assignment import CARD
+from mnist_models.assignment import CARD, Limit
 from mnist_models.checks import check_module, measure
 from mnist_models.checks.record import check_record
 from mnist_models.models import EXPERIMENTS, UnknownExperimentError, find_experiment, register
@@ -43,7 +43,7 @@ OWN = [name for name, experiment in EXPERIMENTS.items() if experiment.source is 
 
 def test_registry_holds_the_fifteen_and_our_own() -> None:
     assert set(EXPERIMENTS) == set(PUBLISHED) | set(OWN)
-    assert OWN == ["frontier-8k"]
+    assert OWN == ["frontier-8k", "frontier-4k", "frontier-2k", "frontier-1k"]
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
@@ -61,9 +61,13 @@ def test_published_counts_fields_and_verdicts(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", OWN)
-def test_own_models_keep_the_card(name: str) -> None:
-    checks, found = check_module(EXPERIMENTS[name].build(), CARD)
-    assert [check for check in checks if check.passed is not True] == []
+def test_own_models_keep_the_card_and_their_own_limit(name: str) -> None:
+    assignment = EXPERIMENTS[name].assignment
+    limit = 1_000 * int(name.removeprefix("frontier-").removesuffix("k"))
+    assert assignment.parameters == Limit("<", limit)
+    for asked in (CARD, assignment):
+        checks, found = check_module(EXPERIMENTS[name].build(), asked)
+        assert [check for check in checks if check.passed is not True] == []
     assert found == measure(EXPERIMENTS[name].build())
 
 

@@ -46,6 +46,7 @@ def search(*arguments: object) -> int:
         ),
         (["quick", "--vary", "momentum=0.5", "--set", "epochs=1,2"], "expected one value"),
         (["quick", "--show"], "no search has written there yet"),
+        (["quick", "--vary", "momentum=0.5", "--prune", "--stacked", 2], "leave out --stacked"),
         (["quick", "--vary", "momentum=0.5", "--workers", 100_000], "ask for fewer"),
     ],
 )

@@ -316,6 +316,21 @@ def test_two_sweeps_on_one_folder_share_the_runs(tmp_path: Path) -> None:
     assert [load_record(folder).seed for folder in find_records(tmp_path)] == [0, 1, 2, 3]
 
 
+def test_seeds_go_side_by_side_on_request(tmp_path: Path) -> None:
+    arguments = ("quick", "--seeds", "0-4", "--workers", 1, "--stacked")
+    assert end(start(*arguments, 3, out=tmp_path / "stacked"))[0] == 0
+    assert end(start(*arguments, 1, out=tmp_path / "alone"))[0] == 0
+    found = {
+        kind: [load_record(folder) for folder in find_records(tmp_path / kind)]
+        for kind in ("stacked", "alone")
+    }
+    assert [record.stacked for record in found["stacked"]] == [True] * 5
+    assert [record.stacked for record in found["alone"]] == [False] * 5
+    for one, other in zip(found["stacked"], found["alone"], strict=True):
+        assert one.identity == other.identity
+        assert one.final.train_loss == pytest.approx(other.final.train_loss, rel=1e-3)
+
+
 def test_a_stopped_sweep_leaves_nothing_and_goes_on(digits: Dataset, tmp_path: Path) -> None:
     """Ctrl-C, a kill that nobody can catch, SIGTERM; then to the end."""
     with board_in(tmp_path) as board:

@@ -129,6 +129,8 @@ def run_search(options: argparse.Namespace) -> int:
     given = [setting.name for setting in (*options.vary, *options.set)]
     if twice := [each for each in given if given.count(each) > 1]:
         raise UsageError(f"expected each setting once; {twice[0]} is there twice")
+    if options.prune and options.stacked > 1:
+        raise UsageError("--prune trains one seed of an arm after the other: leave out --stacked")
     sampled = any(isinstance(setting, Range) for setting in options.vary)
     if sampled and options.arms is None:
         raise UsageError("a range holds any number of arms: say how many, such as --arms 40")

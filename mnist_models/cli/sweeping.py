@@ -56,7 +56,7 @@ def add_sweep(commands: Commands) -> None:
         commands,
         "sweep",
         run_sweep,
-        "Train many seeds of many experiments, each run on a worker of its own. A run whose "
+        "Train many seeds of many experiments, a run at a time on each worker. A run whose "
         "record stands is skipped, and one that was stopped goes on from its checkpoint: the same "
         "command finishes what Ctrl-C or a failure left. Exit status: 1 if a run failed, else 0.",
         "sweep frontier-8k steps-6 --seeds 0-9",
@@ -122,7 +122,7 @@ def run_sweep(options: argparse.Namespace) -> int:
     root = options.data_root.resolve() if options.data_root else None
     source = Source(data.name, root, options.val, device)
     planned = functools.partial(plan, experiments, options.seeds, data, options.out, source=source)
-    planned = functools.partial(planned, stacked=options.stacked)
+    planned = functools.partial(planned, stacked=options.stacked, workers=len(where) or 1)
     if options.dry_run:
         return _show_plan(planned(board=Path(), threads=1), len(where), options)
     with board_in(options.out) as board:
@@ -277,8 +277,9 @@ def _show_plan(planned: Plan, workers: int, options: argparse.Namespace) -> int:
         return 0
     print(table(("experiment", "seed", "epochs to train", "seconds", "by records"), rows))
     said = ""
-    if workers and (counted := sum(row[3] is not None for row in rows)):
-        pace = duration(math.ceil(counted / workers) * training / counted)  # no run is split
+    counted = sum(group[0].experiment.name not in unknown for group in planned.groups)
+    if workers and counted:
+        pace = duration(math.ceil(counted / workers) * training / counted)  # no group is split
         said = f", {pace} on {workers} workers at that pace"
     print(
         f"{len(rows)} runs to train, {len(planned.standing)} stand already; "

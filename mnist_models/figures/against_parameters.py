@@ -14,7 +14,6 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from mnist_models.assignment import CARD
 from mnist_models.figures import style
 from mnist_models.figures.plotted import Table, parameters_table
 from mnist_models.figures.style import FigureError
@@ -31,11 +30,14 @@ _MARKS = (  # shape, colour, size in points: one for each system, in the registr
 )
 _BESIDE = 0.017  # natural logarithm of parameters between experiments of as many parameters
 _APART = 1.3  # factor between neighbours at which the axis is broken
-_SMALL = 0.5  # of the smallest experiment: published networks below stand in a panel of their own
-_SIDE = 0.34  # width of that panel, as a share of the others'
+_SMALL = 5_000  # parameters: networks below stand in a panel of their own
+_SIDE = 0.55  # width of that panel, as a share of the others'
 _DOTTED = (0, (1, 2))
 _ACCURACIES = (90, 95, 97, 98, 98.5, 99, 99.2, 99.3, 99.4, 99.5, 99.6, 99.7, 99.8, 99.9)
-_PARAMETERS = (5_000, 6_000, 7_000, 8_000, 9_000, 10_000, 12_000, 15_000, 20_000)
+_PARAMETERS = (
+    *(500, 1_000, 2_000, 4_000),
+    *(6_000, 7_000, 8_000, 9_000, 10_000, 12_000, 15_000, 20_000),
+)
 
 
 def accuracy_against_parameters(records: Mapping[str, Sequence[Record]]) -> Figure:
@@ -54,21 +56,22 @@ def accuracy_against_parameters(records: Mapping[str, Sequence[Record]]) -> Figu
     if not experiments:
         raise FigureError("found no records, expected those of at least one experiment")
     places = _places(experiments)
-    pieces = _pieces([*places.values(), *(point["parameters"] for point in published)], places)
+    pieces = _pieces([*places.values(), *(point["parameters"] for point in published)])
     with style.look():
         figure = style.new_figure(6.2)
         style.title(figure, "Accuracy against parameters, claimed and measured here")
-        widths = [piece.width for piece in pieces if not piece.only_published]
-        if pieces[0].only_published:
-            widths.insert(0, _SIDE * sum(widths))
+        widths = [piece.width for piece in pieces if not piece.small]
+        if pieces[0].small:
+            widths.insert(0, _SIDE * sum(widths) or 1)
         panels = figure.subplots(1, len(pieces), sharey=True, width_ratios=widths, squeeze=False)[0]
         for axes, piece in zip(panels, pieces, strict=True):
             for experiment in experiments:
                 if places[experiment["name"]] in piece.counts:
                     _experiment(axes, experiment, places[experiment["name"]])
             within = [point for point in published if point["parameters"] in piece.counts]
+            within.sort(key=lambda point: point["parameters"])
             for number, point in enumerate(within):
-                _published(axes, point, beside=not piece.only_published, above=number % 2 == 0)
+                _published(axes, point, beside=not piece.small, above=number % 2 == 0)
             _parameter_axis(axes, piece)
         _accuracy_axis(panels, experiments, published)
         figure.legend(*_legend(experiments), loc="outside lower left", ncols=2)
@@ -93,7 +96,7 @@ class _Piece:
     """A panel: the counts of parameters in it, ascending."""
 
     counts: list[float]
-    only_published: bool
+    small: bool
 
     @property
     def width(self) -> float:
@@ -101,11 +104,10 @@ class _Piece:
         return 0.2 + 0.045 * len(self.counts)
 
 
-def _pieces(counts: Sequence[float], places: Mapping[str, float]) -> list[_Piece]:
-    border = _SMALL * min(places.values())
-    small = sorted(count for count in counts if count < border)
+def _pieces(counts: Sequence[float]) -> list[_Piece]:
+    small = sorted(count for count in counts if count < _SMALL)
     pieces: list[list[float]] = []
-    for count in sorted(count for count in counts if count >= border):
+    for count in sorted(count for count in counts if count >= _SMALL):
         if pieces and count < _APART * pieces[-1][-1]:
             pieces[-1].append(count)
         else:
@@ -184,18 +186,23 @@ def _published(axes: Axes, point: Table, *, beside: bool, above: bool) -> None:
 
 
 def _parameter_axis(axes: Axes, piece: _Piece) -> None:
-    margin = 2.0 if piece.only_published else 1.1
-    ticks = piece.counts if piece.only_published else _PARAMETERS
+    margin = 1.5 if piece.small else 1.1
     axes.set_xscale("log")
-    axes.set_xlim(piece.counts[0] / margin, piece.counts[-1] * min(margin, 1.7))
-    axes.xaxis.set_major_locator(FixedLocator(ticks))
+    axes.set_xlim(piece.counts[0] / margin, piece.counts[-1] * margin)
+    axes.xaxis.set_major_locator(FixedLocator(_PARAMETERS))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda count, _: f"{count:,.0f}"))
     axes.grid(True)
     axes.set_xlabel("parameters")
-    limit = CARD.parameters.value if CARD.parameters else 0
-    if axes.get_xlim()[0] < limit < axes.get_xlim()[1]:
-        axes.axvline(limit, color=style.INK, linewidth=1, linestyle=_DOTTED)
+    for limit in _limits():
+        if axes.get_xlim()[0] < limit < axes.get_xlim()[1]:
+            axes.axvline(limit, color=style.INK, linewidth=1, linestyle=_DOTTED)
+
+
+def _limits() -> list[int]:
+    """The numbers of parameters below which this project has models of its own."""
+    own = [e.assignment.parameters for e in EXPERIMENTS.values() if e.source is None]
+    return sorted({limit.value for limit in own if limit is not None})
 
 
 def _accuracy_axis(
@@ -233,7 +240,9 @@ def _legend(experiments: Sequence[Table]) -> tuple[list[Line2D], list[str]]:
         )
         labels.append(label)
     handles.append(Line2D([], [], color=style.INK, linewidth=1, linestyle=_DOTTED))
-    labels.append(f"limit of this project's card, {CARD.parameters} parameters")
+    *smaller, largest = (f"{limit:,}" for limit in _limits())
+    between = f"{', '.join(smaller)} and " if smaller else ""
+    labels.append(f"this project's limits: {between}{largest} parameters")
     return handles, labels
 
 

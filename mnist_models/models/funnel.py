@@ -102,18 +102,27 @@ class Funnel(nn.Module):
     """
 
     def __init__(
-        self, plan: str, activation: Activation, order: Order, residual: bool, dropout: float
+        self,
+        plan: str,
+        *,
+        activation: Activation,
+        order: Order,
+        affine: bool,
+        residual: bool,
+        dropout: float,
     ) -> None:
         super().__init__()
         self.plan = plan
         self.order = order
         self.residual = residual
         self.layers = read_plan(plan)
-        self.convolutions = nn.ModuleList(_convolutions(self.layers))
+        self.convolutions = nn.ModuleList(_convolutions(self.layers, bias=not affine))
         self.activations = nn.ModuleList(
             _ACTIVATIONS[activation](layer.channels) for layer in self.layers
         )
-        self.norms = nn.ModuleList(nn.BatchNorm2d(layer.channels) for layer in self.layers)
+        self.norms = nn.ModuleList(
+            nn.BatchNorm2d(layer.channels, affine=affine) for layer in self.layers
+        )
         self.pool = nn.MaxPool2d(2)
         self.dropout = Dropout(dropout)
         self.average = GlobalAveragePool()
@@ -137,22 +146,22 @@ class Funnel(nn.Module):
         return logits
 
 
-def _convolutions(layers: list[Layer]) -> Iterator[nn.Module]:
+def _convolutions(layers: list[Layer], *, bias: bool) -> Iterator[nn.Module]:
     """Those that have weights of their own."""
     inputs = 1
     for layer in layers:
         if not layer.shared:
-            yield _convolution(inputs, layer)
+            yield _convolution(inputs, layer, bias=bias)
         inputs = layer.channels
 
 
-def _convolution(inputs: int, layer: Layer) -> nn.Module:
+def _convolution(inputs: int, layer: Layer, *, bias: bool) -> nn.Module:
     padding = layer.kernel // 2 if layer.padded else 0
     if not layer.separable:
-        return nn.Conv2d(inputs, layer.channels, layer.kernel, padding=padding, bias=False)
+        return nn.Conv2d(inputs, layer.channels, layer.kernel, padding=padding, bias=bias)
     return nn.Sequential(
         nn.Conv2d(inputs, inputs, layer.kernel, padding=padding, groups=inputs, bias=False),
-        nn.Conv2d(inputs, layer.channels, 1, bias=False),
+        nn.Conv2d(inputs, layer.channels, 1, bias=bias),
     )
 
 
@@ -161,6 +170,7 @@ def funnel(
     *,
     activation: Activation = "silu",
     order: Order = "act-norm",
+    affine: bool = True,
     residual: bool = False,
     dropout: float = 0.02,
 ) -> nn.Module:
@@ -170,10 +180,23 @@ def funnel(
         plan: see `read_plan`.
         activation: after every convolution; ``prelu`` has a slope for each channel.
         order: which of activation and BatchNorm comes first.
+        affine: whether each BatchNorm has a scale and a shift for each channel; without, each
+            convolution has a bias instead (of a separable one, its second half), which is half
+            as many parameters where no weights are shared. Needs the order ``act-norm``: a
+            BatchNorm takes away what a bias before it adds.
         residual: whether a layer's input is added to its output where both are of one shape.
         dropout: probability of the one Dropout, before the averaging.
 
     Raises:
-        PlanError: the text is no plan.
+        PlanError: the text is no plan, or the options do not go together.
     """
-    return Funnel(plan, activation, order, residual, dropout)
+    if not affine and order != "act-norm":
+        raise PlanError(f"affine=False needs order act-norm; found {order}")
+    return Funnel(
+        plan,
+        activation=activation,
+        order=order,
+        affine=affine,
+        residual=residual,
+        dropout=dropout,
+    )

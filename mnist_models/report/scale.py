@@ -44,7 +44,7 @@ def _cost_table(found: Sequence[Cost]) -> str:
             str(cost.epochs),
             duration(cost.run_seconds),
             duration(100 * cost.run_seconds),
-            "; ".join(cost.devices),
+            "; ".join(cost.devices) + (", side by side" if cost.stacked else ""),
         )
         for cost in found
     ]
@@ -97,12 +97,12 @@ def _sweeps_table(sweeps: Sequence[Mapping[str, Any]]) -> str:
             "**Not measured yet**: it needs an otherwise idle machine, and "
             f"`sweep --log docs/{SWEEPS}` in a fresh `--out`.\n"
         )
-    header = ("experiments", "runs", "epochs", "workers", "threads", "wall", "training")
+    header = ("experiments", "runs", "epochs", "workers", "threads", "side by side", "wall")
     try:
         lines = [_sweep_line(sweep) for sweep in sweeps]
     except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
         raise ReportError(f"docs/{SWEEPS}: no sweep that trained: {error!r}") from error
-    return table((*header, "training / wall", "device"), lines)
+    return table((*header, "training", "training / wall", "device"), lines)
 
 
 def _sweep_line(sweep: Mapping[str, Any]) -> tuple[str, ...]:
@@ -113,6 +113,7 @@ def _sweep_line(sweep: Mapping[str, Any]) -> tuple[str, ...]:
         str(sweep["epochs"]),
         str(sweep["workers"]),
         str(sweep["threads"]),
+        str(sweep.get("stacked", 1)),  # earlier sweeps do not say
         duration(wall),
         duration(training),
         f"{training / wall:.2f}",
