@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
@@ -32,10 +33,10 @@ from mnist_models.job import (
     standing,
 )
 from mnist_models.job import work as work_together
-from mnist_models.models import EXPERIMENTS
+from mnist_models.models import EXPERIMENTS, Experiment
 from mnist_models.record import FILE_NAME, Record, RecordError, RecordExistsError, load_record
 from mnist_models.stacked import train_stacked
-from mnist_models.sweep import RETRIES, board_in, plan, sweep
+from mnist_models.sweep import RETRIES, Plan, board_in, plan, sweep
 from mnist_models.train import DivergedError, Progress, identity_of, train
 
 from .runners import DIVERGING, QUICK
@@ -255,35 +256,39 @@ def test_a_plan_looks_at_every_folder_first(digits: Dataset, tmp_path: Path) -> 
     assert list(tmp_path.glob(".sweep-*")) == []
 
 
+def planned(
+    experiments: Sequence[Experiment],
+    seeds: int,
+    data: Dataset,
+    out: Path,
+    *,
+    board: Path,
+    workers: int = 1,
+) -> Plan:
+    """So many seeds of each, up to four side by side."""
+    return plan(
+        experiments,
+        range(seeds),
+        data,
+        out,
+        board=board,
+        source=DIGITS,
+        threads=1,
+        stacked=4,
+        workers=workers,
+    )
+
+
 def test_a_plan_puts_seeds_side_by_side_where_they_can_be(digits: Dataset, tmp_path: Path) -> None:
     with board_in(tmp_path) as board:
-        found = plan(
-            [QUICK, EXPERIMENTS["attempt-3"]],
-            range(9),
-            digits,
-            tmp_path,
-            board=board,
-            source=DIGITS,
-            threads=1,
-            stacked=4,
-        )
+        found = planned([QUICK, EXPERIMENTS["attempt-3"]], 9, digits, tmp_path, board=board)
     seeds = [[job.seed for job in group] for group in found.groups]
     assert seeds == [[0, 1, 2], [3, 4, 5], [6, 7, 8], *([seed] for seed in range(9))]
     assert [job.seed for job in found.jobs] == [*range(9), *range(9)]
     assert len({id(job.experiment) for group in found.groups[:3] for job in group}) == 1
 
     with board_in(tmp_path) as board:  # three of each, were there not four workers
-        spread = plan(
-            [QUICK],
-            range(5),
-            digits,
-            tmp_path,
-            board=board,
-            source=DIGITS,
-            threads=1,
-            stacked=4,
-            workers=4,
-        )
+        spread = planned([QUICK], 5, digits, tmp_path, board=board, workers=4)
     assert [len(group) for group in spread.groups] == [1, 2, 2]
 
 
@@ -319,16 +324,7 @@ def test_what_ends_a_group_ends_no_other_run_of_it(
 ) -> None:
     executor = Failing(error)
     with board_in(tmp_path) as board:
-        todo = plan(
-            [QUICK],
-            range(4),
-            digits,
-            tmp_path,
-            board=board,
-            source=DIGITS,
-            threads=1,
-            stacked=4,
-        )
+        todo = planned([QUICK], 4, digits, tmp_path, board=board)
         outcomes = {outcome.seed: outcome for outcome in sweep(todo, executor)}
     assert executor.given == [[0, 1, 2, 3], [0], [1], [2], [3], *[[2]] * (tries - 1)]
     states = [outcomes[seed].state for seed in range(4)]
@@ -341,16 +337,7 @@ def test_a_group_that_lacks_what_every_run_needs_ends_the_sweep(
     digits: Dataset, tmp_path: Path
 ) -> None:
     with board_in(tmp_path) as board:
-        todo = plan(
-            [QUICK],
-            range(4),
-            digits,
-            tmp_path,
-            board=board,
-            source=DIGITS,
-            threads=1,
-            stacked=4,
-        )
+        todo = planned([QUICK], 4, digits, tmp_path, board=board)
         with pytest.raises(DataError, match="no such file"):
             list(sweep(todo, Failing(DataError("no such file"))))
 
