@@ -10,7 +10,7 @@ import pytest
 
 from mnist_models.cli import main
 from mnist_models.cli.options import seeds
-from mnist_models.record import FILE_NAME, load_record
+from mnist_models.record import FILE_NAME, find_records, load_record
 
 
 @pytest.mark.parametrize(
@@ -70,6 +70,25 @@ def test_trains_each_seed_and_skips_what_stands(
     assert [load_record(folder).seed for folder in folders] == [0, 1]
     assert len({load_record(folder).final.test_loss for folder in folders}) == 2
     assert (tmp_path / "summary").read_text().count("### steps-3, seed") == 3
+
+
+@pytest.mark.parametrize(
+    ("experiment", "arguments", "stacked"),
+    [
+        ("steps-3", [], [True] * 4 + [False]),  # the last of five has nobody beside it
+        ("steps-3", ["--stacked", "2"], [True] * 4 + [False]),
+        ("steps-3", ["--stacked", "1"], [False] * 5),
+        ("attempt-3", [], [False] * 5),  # its schedule looks at each seed's own loss
+    ],
+)
+def test_seeds_go_side_by_side_where_they_can(
+    experiment: str, arguments: list[str], stacked: list[bool], tmp_path: Path
+) -> None:
+    fixed = ["--dataset", "digits", "--epochs", "1", "--out", str(tmp_path), "--json"]
+    assert main(["train", experiment, "--seeds", "0-4", *fixed, *arguments]) == 0
+    found = [load_record(folder) for folder in find_records(tmp_path)]
+    assert [record.seed for record in found] == [0, 1, 2, 3, 4]
+    assert [record.stacked for record in found] == stacked
 
 
 def test_another_record_in_the_way_shows_before_any_training(

@@ -271,7 +271,13 @@ def test_seeds_that_were_stopped_apart_come_together_again(tiny: Dataset, tmp_pa
     """Killed between the checkpoints of two seeds: one has finished an epoch more."""
     experiment = short("steps-6", epochs=4)
     with pytest.raises(Stop):
-        records(experiment, tiny, tmp_path, listener=stop_at(2, seed=0))
+        records(experiment, tiny, tmp_path, listener=stop_at(1, seed=0))
+    files = [tmp_path / f"seed-{seed}" / CHECKPOINT for seed in (1, 2)]
+    kept = [file.read_bytes() for file in files]
+    with pytest.raises(Stop):
+        records(experiment, tiny, tmp_path, resume=True, listener=stop_at(2, seed=0))
+    for file, content in zip(files, kept, strict=True):
+        file.write_bytes(content)
     before = []
     for seed, finished in enumerate((2, 1, 1)):
         identity = identity_of(experiment, seed, tiny, experiment.build())

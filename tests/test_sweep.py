@@ -299,7 +299,7 @@ def _members(group: int) -> list[psutil.Process]:
 
 def test_two_sweeps_on_one_folder_share_the_runs(tmp_path: Path) -> None:
     both = [
-        start("slow", "--seeds", seeds, "--workers", 1, out=tmp_path)
+        start("slow", "--seeds", seeds, "--workers", 1, "--stacked", 1, out=tmp_path)
         for seeds in ("0-3", "3,2,1,0")
     ]
     ended = [end(process) for process in both]
@@ -316,15 +316,15 @@ def test_two_sweeps_on_one_folder_share_the_runs(tmp_path: Path) -> None:
     assert [load_record(folder).seed for folder in find_records(tmp_path)] == [0, 1, 2, 3]
 
 
-def test_seeds_go_side_by_side_on_request(tmp_path: Path) -> None:
+def test_seeds_go_side_by_side_unless_told_not_to(tmp_path: Path) -> None:
     arguments = ("quick", "--seeds", "0-4", "--workers", 1, "--stacked")
-    assert end(start(*arguments, 3, out=tmp_path / "stacked"))[0] == 0
+    assert end(start(*arguments[:-1], out=tmp_path / "stacked"))[0] == 0
     assert end(start(*arguments, 1, out=tmp_path / "alone"))[0] == 0
     found = {
         kind: [load_record(folder) for folder in find_records(tmp_path / kind)]
         for kind in ("stacked", "alone")
     }
-    assert [record.stacked for record in found["stacked"]] == [True] * 5
+    assert [record.stacked for record in found["stacked"]] == [True] * 5  # two and three
     assert [record.stacked for record in found["alone"]] == [False] * 5
     for one, other in zip(found["stacked"], found["alone"], strict=True):
         assert one.identity == other.identity

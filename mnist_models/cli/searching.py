@@ -24,7 +24,7 @@ from mnist_models.cli.options import (
     show_json,
     whole,
 )
-from mnist_models.cli.sweeping import add_where, executor_of, workers_of
+from mnist_models.cli.sweeping import add_where, executor_of, side_by_side, workers_of
 from mnist_models.cli.training import add_dataset, load_noting
 from mnist_models.job import Source, alone_in
 from mnist_models.models import find_experiment
@@ -129,7 +129,7 @@ def run_search(options: argparse.Namespace) -> int:
     given = [setting.name for setting in (*options.vary, *options.set)]
     if twice := [each for each in given if given.count(each) > 1]:
         raise UsageError(f"expected each setting once; {twice[0]} is there twice")
-    if options.prune and options.stacked > 1:
+    if options.prune and (options.stacked or 1) > 1:
         raise UsageError("--prune trains one seed of an arm after the other: leave out --stacked")
     sampled = any(isinstance(setting, Range) for setting in options.vary)
     if sampled and options.arms is None:
@@ -154,7 +154,7 @@ def run_search(options: argparse.Namespace) -> int:
         prune=options.prune,
         source=Source(data.name, root, True, device),
         threads=options.threads,
-        stacked=options.stacked,
+        stacked=1 if options.prune else options.stacked or side_by_side(device),
     )
     with alone_in(options.out / f".{name}"), executor_of(options, where) as executor:
         study = load_study(options.out, name, question)

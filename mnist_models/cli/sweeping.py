@@ -38,6 +38,7 @@ from mnist_models.cost import costs, duration
 from mnist_models.job import Device, Source
 from mnist_models.models import Experiment, find_experiment
 from mnist_models.record import Record, RecordError, find_records, load_record
+from mnist_models.stacked import SIDE_BY_SIDE
 from mnist_models.sweep import Outcome, Plan, Progress, State, board_in, plan, sweep
 from mnist_models.tables import table
 from mnist_models.workers import Place, dask, local, places
@@ -101,10 +102,10 @@ def add_where(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--stacked",
         type=whole(1),
-        default=1,
         metavar="K",
         help="up to K seeds of an experiment side by side in one network on each worker (default: "
-        "1; on a CPU 4 were faster); an experiment that cannot be stacked trains one by one",
+        f"{SIDE_BY_SIDE['cpu']}, on a GPU {SIDE_BY_SIDE['cuda']}); an experiment that cannot be "
+        "stacked trains one by one",
     )
     command.add_argument(
         "--dask",
@@ -122,6 +123,7 @@ def run_sweep(options: argparse.Namespace) -> int:
     root = options.data_root.resolve() if options.data_root else None
     source = Source(data.name, root, options.val, device)
     planned = functools.partial(plan, experiments, options.seeds, data, options.out, source=source)
+    options.stacked = options.stacked or side_by_side(device)
     planned = functools.partial(planned, stacked=options.stacked, workers=len(where) or 1)
     if options.dry_run:
         return _show_plan(planned(board=Path(), threads=1), len(where), options)
@@ -133,6 +135,11 @@ def run_sweep(options: argparse.Namespace) -> int:
     status = _show(todo, outcomes, seconds, len(where), options)
     warn(notes)
     return status
+
+
+def side_by_side(device: Device) -> int:
+    """How many seeds, where nobody said it; the workers of a cluster may have any device."""
+    return SIDE_BY_SIDE["cuda" if device == "cuda" else "cpu"]
 
 
 def workers_of(options: argparse.Namespace) -> tuple[list[Place], Device]:

@@ -34,7 +34,8 @@ from mnist_models.record import (
     Record,
     folder_of,
 )
-from mnist_models.stacked import train_stacked
+from mnist_models.stack import StackError
+from mnist_models.stacked import SIDE_BY_SIDE, refuse_unstackable, train_stacked
 from mnist_models.tables import check_table, percent, verdict
 from mnist_models.train import DivergedError, identity_of, train
 
@@ -53,14 +54,14 @@ def add_train(commands: Commands) -> None:
     )
     which = command.add_mutually_exclusive_group()
     which.add_argument("--seed", type=whole(0), metavar="N", help="default: 0")
-    which.add_argument(
-        "--seeds", type=seeds, metavar="LIST", help="several, one after the other: 0-4, or 0,3,7"
-    )
+    which.add_argument("--seeds", type=seeds, metavar="LIST", help="several: 0-4, or 0,3,7")
     command.add_argument(
         "--stacked",
         type=whole(1),
         metavar="K",
-        help="train K of the --seeds at a time, side by side in one network",
+        help="train K of the --seeds at a time, side by side in one network (default: "
+        f"{SIDE_BY_SIDE['cpu']} on a CPU, {SIDE_BY_SIDE['cuda']} on a GPU, 1 where the network or "
+        "its schedule cannot be stacked)",
     )
     command.add_argument(
         "--epochs", type=whole(1), metavar="N", help="other than the recipe's number"
@@ -135,7 +136,7 @@ def run_train(options: argparse.Namespace) -> int:
             print(f"{folder} holds this very run already; --force trains it again", file=sys.stderr)
             shown[seed] = _show_run(record, folder, as_json=options.json)
     todo = [seed for seed in wanted if seed not in shown]
-    width, status = options.stacked or 1, 0
+    width, status = _side_by_side(experiment, data, options), 0
     for first in range(0, len(todo), width):
         group = {seed: folders[seed] for seed in todo[first : first + width]}
         for seed, outcome in _train(experiment, group, data, options).items():
@@ -149,6 +150,16 @@ def run_train(options: argparse.Namespace) -> int:
         show_json([shown[seed] for seed in wanted] if options.seeds else shown[wanted[0]])
     warn(notes)
     return status
+
+
+def _side_by_side(experiment: Experiment, data: Dataset, options: argparse.Namespace) -> int:
+    if options.stacked or not options.seeds:
+        return options.stacked or 1
+    try:
+        refuse_unstackable(experiment)
+    except StackError:
+        return 1
+    return SIDE_BY_SIDE[data.train.images.device.type]
 
 
 def _train(
@@ -166,7 +177,7 @@ def _train(
     bar = Bar(f"{experiment.name} seed {numbers}", data.split, quiet=options.json)
     how = {"resume": options.resume, "force": options.force, "listener": bar}
     try:
-        if options.stacked:
+        if options.stacked or len(folders) > 1:
             return train_stacked(experiment, folders, data, **how)
         (seed, folder), *_ = folders.items()
         try:
