@@ -324,7 +324,7 @@ def test_seeds_go_side_by_side_unless_told_not_to(tmp_path: Path) -> None:
         kind: [load_record(folder) for folder in find_records(tmp_path / kind)]
         for kind in ("stacked", "alone")
     }
-    assert [record.stacked for record in found["stacked"]] == [True] * 5  # two and three
+    assert [record.stacked for record in found["stacked"]] == [False] + [True] * 4  # 1, 2 and 2
     assert [record.stacked for record in found["alone"]] == [False] * 5
     for one, other in zip(found["stacked"], found["alone"], strict=True):
         assert one.identity == other.identity

@@ -15,13 +15,14 @@ from mnist_models.bench.turns import WARM_UP, stretch
 from mnist_models.bench.variants import Stacked, Steps
 from mnist_models.data import Dataset, Split
 from mnist_models.models import Experiment, find_experiment
+from mnist_models.stacked import SIDE_BY_SIDE
 from mnist_models.workers import local, places
 
 ONE = "one process of two threads"
 PAIR = "two processes of one thread each"
-PAIR_STACKED = "two processes of one thread each, 4 seeds stacked in both"
+_STACKED = SIDE_BY_SIDE["cpu"]
+PAIR_STACKED = f"two processes of one thread each, {_STACKED} seeds stacked in both"
 WAYS = (ONE, PAIR, PAIR_STACKED)
-_STACKED = 4  # seeds: of 2, 4, 8 and 15 the fastest with one thread, or as fast
 
 
 def usable_cores() -> int:
