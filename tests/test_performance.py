@@ -16,7 +16,7 @@ from .test_timings import bench_of, choices_of, store
 
 __all__ = ["copy"]  # a fixture
 REPOSITORY = Path(__file__).resolve().parent.parent
-NAMES = r"steps-6|era-v3|frontier-8k|--full 15"
+NAMES = r"bfloat16|steps-6|era-v3|frontier-8k|--full 15"
 
 
 def test_nothing_is_claimed_before_it_is_measured() -> None:

@@ -17,13 +17,15 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
+from mnist_models.assignment import CARD
 from mnist_models.figures import FigureError, svg_bytes
 from mnist_models.figures.catalogue import OWN
 from mnist_models.figures.plots import accuracy_against_parameters, confusion, curves
 from mnist_models.figures.plotted import PUBLISHED, curves_table
 from mnist_models.models import EXPERIMENTS
 from mnist_models.record import Record
-from mnist_models.statistics import SeedsError
+from mnist_models.report.status import accuracy
+from mnist_models.statistics import SeedsError, aggregate
 
 from .test_checks_record import run
 
@@ -100,6 +102,13 @@ def test_curves_show_the_error_of_every_epoch() -> None:
     assert high < 0.3  # the best is on top
     written = [text for text, _ in texts(axes.figure)]  # type: ignore[arg-type] - no subfigure
     assert "final test 99.60 % ± 0.14, n = 2" in written
+
+
+def test_a_half_is_rounded_as_in_the_tables() -> None:
+    runs = group("frontier-1k", [9_886], [9_887])
+    (axes,) = (axes for axes in curves({"frontier-1k": runs}).axes if axes.lines)
+    written = [text for text, _ in texts(axes.figure)]  # type: ignore[arg-type] - no subfigure
+    assert f"final test {accuracy(aggregate(runs, CARD)).partition(',')[0]}, n = 2" in written
 
 
 def test_curves_have_a_panel_for_each_experiment_of_a_ladder(full: dict[str, list[Record]]) -> None:

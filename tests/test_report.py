@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from mnist_models.badges import run_badge
 from mnist_models.blocks import Dropout, GlobalAveragePool, convolution
+from mnist_models.checks import measure
 from mnist_models.cli import main
 from mnist_models.figures.catalogue import OWN
 from mnist_models.models import EXPERIMENTS, System
@@ -49,17 +50,18 @@ def test_a_requirement_has_limit_value_and_verdict() -> None:
     found = own(GOOD, GOOD)
     assert len(found) == 8  # a row per requirement of the card
     assert [row.passed for row in found.values()] == [True] * 8
-    parameters = found["parameters"]
-    assert (parameters.limit, parameters.measured) == ("< 8,000", "7,804 parameters")
-    assert parameters.badge.text == "parameters: 7,804 < 8,000 (pass)"
-    assert found["receptive-field"].short == "42 >= 20"
+    parameters, network = found["parameters"], measure(EXPERIMENTS[OWN].build())
+    count = f"{network.parameters:,}"
+    assert (parameters.limit, parameters.measured) == ("< 8,000", f"{count} parameters")
+    assert parameters.badge.text == f"parameters: {count} < 8,000 (pass)"
+    assert found["receptive-field"].short == f"{network.receptive_field_before_pooling} >= 20"
     assert found["accuracy"].measured == "99.60 % ± 0.00, minimum 99.60 %, n = 2"
     assert found["accuracy"].short == "99.60 % ± 0.00, n = 2, each >= 99.40 %"
     assert found["consistency"].measured == "2 of 2 seeds"
     lines = status(list(found.values())).splitlines()
     assert len(lines) == 2 + 2 + 8
     assert lines[0].startswith("![tests of the last run](badges/tests.svg) ")
-    assert "![parameters: 7,804 < 8,000 (pass)](badges/parameters.svg)" in lines[4]
+    assert f"![parameters: {count} < 8,000 (pass)](badges/parameters.svg)" in lines[4]
 
 
 def test_one_bad_seed_turns_the_badge_red() -> None:

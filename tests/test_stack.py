@@ -78,7 +78,7 @@ def test_logits_gradients_and_statistics_are_those_of_each_network(
     ("name", "value"),
     [
         ("frontier-8k", float("nan")),
-        ("frontier-8k", 1e30),
+        ("frontier-8k", 1e38),  # its BatchNorm has no scale that would overflow before
         ("steps-6", 1e30),
         ("blocks-1", float("nan")),
         ("era-v3", float("nan")),

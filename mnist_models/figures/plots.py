@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -20,6 +21,7 @@ from mnist_models.figures.against_parameters import accuracy_against_parameters
 from mnist_models.figures.plotted import Table, confusion_table, curves_table
 from mnist_models.figures.style import FigureError
 from mnist_models.record import Record
+from mnist_models.tables import percent, spread
 
 __all__ = ["accuracy_against_parameters", "confusion", "curves"]
 
@@ -86,18 +88,15 @@ def _error(experiment: Table, part: str) -> np.ndarray[Any, np.dtype[np.float64]
     """Error in per cent ``(seeds, epochs)``; none at all counts as half an image."""
     total = experiment[f"{part}_total"]
     wrong = total - np.asarray(experiment[part], dtype=np.float64)
-    percent: np.ndarray[Any, np.dtype[np.float64]] = 100 * np.maximum(wrong, 0.5) / total
-    return percent
+    shares: np.ndarray[Any, np.dtype[np.float64]] = 100 * np.maximum(wrong, 0.5) / total
+    return shares
 
 
 def _final(experiment: Table) -> str:
-    last = [100 * run[-1] / experiment["test_total"] for run in experiment["test"]]
-    return f"final test {_mean(last)}"
-
-
-def _mean(percents: Sequence[float]) -> str:
-    spread = f" ± {np.std(percents, ddof=1):.2f}" if len(percents) > 1 else ""
-    return f"{np.mean(percents):.2f} %{spread}, n = {len(percents)}"
+    """As the tables write it: a half is rounded there and here alike."""
+    last, total = [run[-1] for run in experiment["test"]], experiment["test_total"]
+    deviation = f" ± {spread(statistics.stdev(last), total)}" if len(last) > 1 else ""
+    return f"final test {percent(statistics.mean(last), total)}{deviation}, n = {len(last)}"
 
 
 def _accuracy_axis(axes: Axes, experiments: Sequence[Table]) -> None:

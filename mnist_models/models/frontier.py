@@ -35,10 +35,10 @@ RECIPE = Recipe(
 )
 
 
-def _register(size: str, assignment: Assignment, plan: str, target: str, analysis: str) -> None:
+def _register(name: str, assignment: Assignment, plan: str, target: str, analysis: str) -> None:
     register(
         Experiment(
-            name=f"frontier-{size}",
+            name=name,
             build=partial(funnel, plan, affine=False, dropout=0.01),
             recipe=RECIPE,
             assignment=assignment,
@@ -50,7 +50,7 @@ def _register(size: str, assignment: Assignment, plan: str, target: str, analysi
 
 
 _register(
-    "8k",
+    "frontier-8k",
     CARD,
     "10u/42us-42us-42us-42us",
     "99.4 % in each of the last three epochs, on every seed, below 8,000 parameters.",
@@ -64,7 +64,7 @@ _register(
     ),
 )
 _register(
-    "4k",
+    "frontier-4k",
     CARD_4K,
     "10u/34us-34us-34us-34us=",
     "99.45 % in the mean over seeds, below 4,000 parameters.",
@@ -74,14 +74,14 @@ _register(
     ),
 )
 _register(
-    "2k",
+    "frontier-2k",
     CARD_2K,
     "8u/22us-22us-22us-22us=",
     "99.2 % in the mean over seeds, below 2,000 parameters.",
     "As frontier-4k, narrower again.",
 )
 _register(
-    "1k",
+    "frontier-1k",
     CARD_1K,
     "7u/10us-10us-11us-12us",
     "98.9 % in the mean over seeds, below 1,000 parameters.",
