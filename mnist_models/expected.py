@@ -78,7 +78,7 @@ def compare(experiment: Experiment, records: Sequence[Record] = ()) -> Iterator[
     Args:
         experiment: any registered one.
         records: its published ones; those of this project's own experiments must keep the limits
-            on epochs, accuracy and consistency too.
+            on epochs, accuracy and consistency of their own assignment too.
     """
     own = experiment.source is None  # nothing excuses it, whatever it says of itself
     wanted = [(experiment.assignment, experiment.breaks), (CARD, experiment.breaks_card)]
@@ -86,7 +86,7 @@ def compare(experiment: Experiment, records: Sequence[Record] = ()) -> Iterator[
         wanted = [(assignment, frozenset()) for assignment, _ in wanted]
     for assignment, breaks in dict.fromkeys(wanted):
         checks = list(check_module(experiment.build(), assignment)[0])
-        for record in records if own else ():
+        for record in records if own and assignment == experiment.assignment else ():
             checks += check_record(record, assignment)
         yield Comparison(experiment.name, assignment.name, breaks, tuple(checks))
 

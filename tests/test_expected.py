@@ -50,6 +50,17 @@ def test_our_own_may_break_nothing_whatever_they_say() -> None:
 GOOD = [9_000] * 12 + [9_945, 9_950, 9_960]
 
 
+@pytest.mark.parametrize(("correct", "broken"), [([9_300] * 15, set()), ([9_300] * 16, {"epochs"})])
+def test_a_smaller_one_answers_its_own_card_with_its_records(
+    correct: list[int], broken: set[str]
+) -> None:
+    smaller = EXPERIMENTS["frontier-1k"]
+    record = replace(run(correct), experiment=smaller.name)
+    own, card = compare(smaller, [record])
+    assert (own.assignment, own.found) == ("card-1k", broken)
+    assert (card.assignment, card.found) == ("card", set())  # the network alone
+
+
 @pytest.mark.parametrize(
     ("correct", "broken"),
     [
