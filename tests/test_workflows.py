@@ -127,7 +127,8 @@ def test_report_is_red_where_frontier_breaks_the_card_and_what_is_generated_is_s
 ) -> None:
     models = job.workspace / "mnist_models" / "models"
     path = models / "frontier.py"
-    path.write_text(path.read_text().replace("/16-16-16=", "/20-20-20="))
+    assert "42us" in path.read_text()
+    path.write_text(path.read_text().replace("42us", "60us"))
     (models / "__init__.py").write_text(
         "from mnist_models.models import frontier\nfrom mnist_models.models.registry import *\n"
         "from mnist_models.models.registry import UnknownExperimentError, find_experiment\n"
@@ -135,7 +136,7 @@ def test_report_is_red_where_frontier_breaks_the_card_and_what_is_generated_is_s
     keep(job.workspace, "frontier-8k/seed-0")
     assert job.run(load(CI), "report").result == "failure"
     assert "::error file=README.md,line=" in job.log
-    line = 1 + path.read_text().splitlines().index('        name="frontier-8k",')
+    line = 1 + path.read_text().splitlines().index('    "frontier-8k",')
     said = f"::error file=mnist_models/models/frontier.py,line={line},title=frontier-8k::"
     assert said in job.log
     assert "| FAIL | frontier-8k | card | - | parameters |" in job.summary
