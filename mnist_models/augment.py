@@ -22,7 +22,6 @@ _BITS = 16  # after the point, in the fixed-point coordinates that Pillow uses f
 _ONE = 1 << _BITS  # one pixel
 _PADDED = 1 + SIDE + 2  # black columns left and right; blending reads one pixel further right
 _WEIGHT = 1 << 22  # one, in the fixed-point weights that Pillow resizes with
-_CHUNK = 1024  # images; on a CPU the intermediate results of more no longer fit into its caches
 
 
 class Motion(NamedTuple):
@@ -63,13 +62,9 @@ def augment(images: Tensor, transforms: tuple[Transform, ...]) -> Tensor:
     if images.dtype != torch.uint8 or images.shape[1:] != (SIDE, SIDE):
         found = f"{images.dtype} {tuple(images.shape)}"
         raise ValueError(f"found images {found}, expected torch.uint8 (B, {SIDE}, {SIDE})")
-    chunks = torch.split(images, _CHUNK) if images.device.type == "cpu" else (images,)
-    done: list[Tensor] = []
-    for chunk in chunks:
-        for transform in transforms:
-            chunk = _transform(chunk, transform)  # noqa: PLW2901 - one image through many steps
-        done.append(chunk)
-    return torch.cat(done).unsqueeze(1).to(torch.float32).div_(255)
+    for transform in transforms:
+        images = _transform(images, transform)
+    return images.unsqueeze(1).to(torch.float32).div_(255)
 
 
 def _transform(images: Tensor, transform: Transform) -> Tensor:

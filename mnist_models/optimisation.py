@@ -12,6 +12,7 @@ from torch.optim.lr_scheduler import (
     StepLR,
 )
 
+from mnist_models.muon import Muon
 from mnist_models.recipe import Constant, OneCycle, Plateau, Power, Recipe, Step
 
 # What is left of the first rate at the end of a one-cycle schedule: nothing, for any purpose,
@@ -19,8 +20,8 @@ from mnist_models.recipe import Constant, OneCycle, Plateau, Power, Recipe, Step
 _FINAL_DIVISOR = 1e9
 
 
-def make_optimizer(model: nn.Module, recipe: Recipe) -> Optimizer:
-    """The recipe's optimiser over all parameters of the model."""
+def make_optimizer(model: nn.Module, recipe: Recipe, lanes: int = 1) -> Optimizer:
+    """The recipe's optimiser over all parameters of the model, or of `lanes` of them stacked."""
     parameters, rate, decay = model.parameters(), recipe.learning_rate, recipe.weight_decay
     if recipe.optimizer == "sgd":
         return SGD(
@@ -31,6 +32,8 @@ def make_optimizer(model: nn.Module, recipe: Recipe) -> Optimizer:
             weight_decay=decay,
             fused=True,
         )
+    if recipe.optimizer == "muon":
+        return Muon(parameters, lr=rate, momentum=recipe.momentum, weight_decay=decay, lanes=lanes)
     if recipe.optimizer == "adam":
         return Adam(parameters, lr=rate, weight_decay=decay, fused=True)
     return AdamW(parameters, lr=rate, weight_decay=decay, fused=True)

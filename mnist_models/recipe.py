@@ -100,11 +100,11 @@ Schedule = Constant | Step | Power | Plateau | OneCycle
 class Recipe:
     """Everything that decides a run but the model, the seed and the data."""
 
-    optimizer: Literal["sgd", "adam", "adamw"]
+    optimizer: Literal["sgd", "adam", "adamw", "muon"]
     learning_rate: float  # the peak where the schedule is one-cycle
     batch_size: int  # images
     epochs: int
-    momentum: float = 0.0  # SGD only
+    momentum: float = 0.0  # SGD and Muon only
     nesterov: bool = False  # SGD only
     weight_decay: float = 0.0  # per unit of learning rate, as torch's optimisers take it
     schedule: Schedule = field(default_factory=Constant)

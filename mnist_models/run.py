@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import math
 from dataclasses import dataclass
 
@@ -15,6 +14,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from mnist_models.checkpoint import Checkpoint
 from mnist_models.models import Experiment
 from mnist_models.optimisation import make_optimizer, make_schedule
+from mnist_models.randomness import seed_of
 from mnist_models.recipe import Recipe
 
 
@@ -76,12 +76,6 @@ class Run:
         return float(self.optimizer.param_groups[0]["lr"])
 
 
-def seed_of(seed: int, *place: int | str) -> int:
-    """A 63-bit seed for one place of one run: the initial weights, an epoch's order, a step."""
-    text = "/".join(map(str, (seed, *place)))
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
-
-
 def start(experiment: Experiment, seed: int, images: int, device: torch.device) -> Run:
     """Draw the initial weights; make optimiser, schedule and average for `images` images."""
     recipe = experiment.recipe
@@ -90,9 +84,12 @@ def start(experiment: Experiment, seed: int, images: int, device: torch.device) 
     return assemble(recipe, seed, model, images)
 
 
-def assemble(recipe: Recipe, seed: int, model: nn.Module, images: int) -> Run:
-    """A run of this network, from its first step, on `images` images an epoch."""
-    optimizer = make_optimizer(model, recipe)
+def assemble(recipe: Recipe, seed: int, model: nn.Module, images: int, lanes: int = 1) -> Run:
+    """A run of this network, from its first step, on `images` images an epoch.
+
+    The network may be a stack of `lanes` networks.
+    """
+    optimizer = make_optimizer(model, recipe, lanes)
     steps = math.ceil(images / recipe.batch_size)
     average = None if recipe.average is None else Average(model, recipe.average)
     schedule = make_schedule(optimizer, recipe, steps)

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from mnist_models.blocks import Dropout, GlobalAveragePool
+from mnist_models.randomness import default_generator
 
 # What counts channels in a layer that is widened by more channels.
 _COUNTS: dict[type[nn.Module], tuple[str, ...]] = {
@@ -50,7 +51,7 @@ class Streams:
 
     def seed(self, seeds: Sequence[int], device: torch.device) -> None:
         """Do for each network what ``torch.manual_seed`` does for one that trains alone."""
-        generator = _default_generator(device)
+        generator = default_generator(device)
         for lane, seed in enumerate(seeds):
             generator.manual_seed(seed)
             self._states[lane] = generator.get_state()
@@ -60,7 +61,7 @@ class Streams:
 
         The device's global generator is left where the last network's numbers ended.
         """
-        generator = _default_generator(device)
+        generator = default_generator(device)
         drawn: list[Tensor] = []
         for lane, state in enumerate(self._states):
             if state is not None:
@@ -68,13 +69,6 @@ class Streams:
             drawn.append(draw(lane))
             self._states[lane] = generator.get_state()
         return drawn
-
-
-def _default_generator(device: torch.device) -> torch.Generator:
-    if device.type != "cuda":
-        return torch.default_generator
-    index = torch.cuda.current_device() if device.index is None else device.index
-    return torch.cuda.default_generators[index]
 
 
 class StackedDropout(nn.Module):

@@ -21,9 +21,10 @@ from mnist_models.data import Dataset
 from mnist_models.models import Experiment
 from mnist_models.optimisation import end_epoch
 from mnist_models.outcome import write_record
+from mnist_models.randomness import seed_of
 from mnist_models.recipe import Plateau
 from mnist_models.record import Record
-from mnist_models.run import Run, assemble, capture, restore, seed_of
+from mnist_models.run import Run, assemble, capture, restore
 from mnist_models.stack import StackError, stack
 from mnist_models.step import update
 from mnist_models.train import (
@@ -68,7 +69,8 @@ class SideBySide:
             # Of the same shapes: the weights come from the lanes, and may be no numbers.
             self.stack = stack([experiment.build().to(device) for _ in lanes])
         first = lanes[0].run
-        self.run = assemble(first.recipe, first.seed, self.stack.network, len(data.train))
+        network = self.stack.network
+        self.run = assemble(first.recipe, first.seed, network, len(data.train), len(lanes))
         restore(self.run, _joined([lane.state for lane in lanes]))
 
     def train_epoch(self, data: Dataset, number: int, listener: Listener) -> list[Trained]:

@@ -273,14 +273,6 @@ def test_only_the_chosen_images_are_cropped() -> None:
     assert torch.equal(out, expected.to(torch.float32).div(255))
 
 
-def test_many_images_are_augmented_piece_by_piece_to_the_same_images() -> None:
-    torch.manual_seed(11)
-    whole = augment(noise(2_500), STEPS_5)
-    torch.manual_seed(11)
-    parts = [augment(part, STEPS_5) for part in torch.split(noise(2_500), 1024)]
-    assert torch.equal(whole, torch.cat(parts))
-
-
 @given(
     angle=st.floats(-180, 180),
     shift=st.integers(-SIDE, SIDE),

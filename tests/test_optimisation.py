@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from mnist_models.muon import Muon
 from mnist_models.optimisation import end_epoch, end_step, make_optimizer, make_schedule
 from mnist_models.recipe import Constant, OneCycle, Plateau, Power, Recipe, Schedule, Step
 
@@ -47,7 +48,12 @@ def test_one_cycle_counts_steps() -> None:
 
 @pytest.mark.parametrize(
     ("name", "kind"),
-    [("sgd", torch.optim.SGD), ("adam", torch.optim.Adam), ("adamw", torch.optim.AdamW)],
+    [
+        ("sgd", torch.optim.SGD),
+        ("adam", torch.optim.Adam),
+        ("adamw", torch.optim.AdamW),
+        ("muon", Muon),
+    ],
 )
 def test_optimisers_take_the_recipe(name: str, kind: type) -> None:
     model = nn.Linear(2, 2)
@@ -57,5 +63,7 @@ def test_optimisers_take_the_recipe(name: str, kind: type) -> None:
     group = optimizer.param_groups[0]
     assert (group["lr"], group["weight_decay"]) == (0.5, 0.01)
     assert len(group["params"]) == 2
+    if name in ("sgd", "muon"):
+        assert group["momentum"] == 0.9
     if name == "sgd":
-        assert (group["momentum"], group["nesterov"]) == (0.9, True)
+        assert group["nesterov"] is True

@@ -2,23 +2,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from mnist_models.checkpoint import Checkpoint
 from mnist_models.models import EXPERIMENTS
-from mnist_models.run import Average, Run, capture, restore, seed_of, start
+from mnist_models.run import Average, Run, capture, restore, start
 from mnist_models.train import train_step
-
-
-@given(st.integers(0, 2**40), st.integers(0, 2**40), st.integers(0, 99), st.integers(0, 99))
-def test_places_have_seeds_of_their_own(first: int, second: int, epoch: int, step: int) -> None:
-    assert 0 <= seed_of(first, epoch, step) < 2**63
-    assert seed_of(first, epoch, step) == seed_of(first, epoch, step)
-    assert (seed_of(first, epoch, step) == seed_of(second, epoch, step)) is (first == second)
-    assert seed_of(first, epoch, step) != seed_of(first, epoch, "order")
-    assert seed_of(1, 23) != seed_of(12, 3)
 
 
 class Single(nn.Module):

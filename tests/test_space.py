@@ -109,7 +109,7 @@ def test_values_that_are_its_own_leave_the_experiment() -> None:
         ("learning_rate", "none", "found 'none', expected a number"),
         ("batch_size", "0.5", "expected a whole number"),
         ("nesterov", "maybe", "expected true or false"),
-        ("optimizer", "muon", "expected one of sgd, adam, adamw"),
+        ("optimizer", "lion", "expected one of sgd, adam, adamw, muon"),
         ("activation", "tanh", "expected one of relu, silu, gelu, prelu"),
         ("augmentation.scale", "1", "expected two numbers with a colon between"),
     ],

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from mnist_models.data import Dataset
 from mnist_models.models import EXPERIMENTS
-from mnist_models.run import Run, seed_of, start
+from mnist_models.randomness import seed_of
+from mnist_models.run import Run, start
 from mnist_models.step import Recorded, Step, _unmoved, best_step, disagreement, train_step
 from mnist_models.train import batches, train
 

@@ -18,8 +18,9 @@ from mnist_models.bench.turns import Told, Trainer
 from mnist_models.checkpoint import Checkpoint
 from mnist_models.data import MEAN, STD, Dataset
 from mnist_models.models import Experiment
+from mnist_models.randomness import default_generator, seed_of
 from mnist_models.recipe import Recipe
-from mnist_models.run import Run, capture, seed_of, start
+from mnist_models.run import Run, capture, start
 from mnist_models.stacked import Lane, SideBySide
 from mnist_models.step import Step, train_step
 from mnist_models.train import batches, step_for
@@ -55,13 +56,14 @@ class Steps:
     def epoch(self, told: Told) -> None:
         """Train the first epoch; `told` is called after every step."""
         run, device = self.run, self.data.train.images.device
+        generator = default_generator(device)
         loss_sum = torch.zeros((), device=device)
         correct = torch.zeros((), dtype=torch.int64, device=device)
         run.model.train()
         step = self.step = self.step or step_for(run, self.data)
         source = self.feed(self.data, run.recipe, run.seed, 1)
         for number, (inputs, labels) in enumerate(source, start=1):
-            torch.manual_seed(seed_of(run.seed, 1, number))
+            generator.manual_seed(seed_of(run.seed, 1, number))
             loss, answered = step(run, inputs, labels)
             loss_sum += loss * len(labels)
             correct += answered
