@@ -8,8 +8,8 @@ learning rates are of the size that AdamW takes. torch's own (from 2.9) takes ma
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Callable, Iterable
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -53,22 +53,38 @@ class Muon(Optimizer):
         if closure is not None:
             raise NotImplementedError("Muon evaluates nothing; give the gradients first")
         for group in self.param_groups:
+            moved: list[Tensor] = []
+            alike: dict[torch.Size, list[Tensor]] = defaultdict(list)
             for parameter in group["params"]:
                 if parameter.grad is not None:
-                    self._move(parameter, parameter.grad, group)
+                    matrices = self._matrices(parameter, parameter.grad, group["momentum"])
+                    alike[matrices.shape].append(matrices)
+                    moved.append(parameter)
+            # Those of one shape in one call: these matrices are so small that calls are what costs.
+            updates = {
+                shape: iter(orthogonal(torch.cat(each)).split(self.lanes))
+                for shape, each in alike.items()
+            }
+            for parameter in moved:
+                update = next(updates[self._shape(parameter)])
+                size = _RMS * math.sqrt(max(update.shape[1:]))
+                parameter.mul_(1 - group["lr"] * group["weight_decay"])
+                parameter.sub_(update.reshape(parameter.shape) * (group["lr"] * size))
 
-    def _move(self, parameter: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
+    def _shape(self, parameter: Tensor) -> torch.Size:
+        """Of a parameter as matrices, one a network."""
+        rows = 1 if parameter.dim() == 1 else len(parameter) // self.lanes
+        return torch.Size((self.lanes, rows, parameter.numel() // (self.lanes * rows)))
+
+    def _matrices(self, parameter: Tensor, gradient: Tensor, momentum: float) -> Tensor:
+        """Where the gradients of all steps point, as matrices."""
         state = self.state[parameter]
         if "momentum_buffer" not in state:
             state["momentum_buffer"] = torch.zeros_like(parameter)
         kept = state["momentum_buffer"]
-        kept.lerp_(gradient, 1 - group["momentum"])
-        ahead = gradient.lerp(kept, group["momentum"])  # Nesterov's
-        rows = 1 if parameter.dim() == 1 else len(parameter) // self.lanes
-        matrices = ahead.reshape(self.lanes, rows, -1)
-        update = orthogonal(matrices) * (_RMS * math.sqrt(max(matrices.shape[1:])))
-        parameter.mul_(1 - group["lr"] * group["weight_decay"])
-        parameter.sub_(update.reshape(parameter.shape) * group["lr"])
+        kept.lerp_(gradient, 1 - momentum)
+        ahead = gradient.lerp(kept, momentum)  # Nesterov's
+        return ahead.reshape(self._shape(parameter))
 
 
 def orthogonal(matrices: Tensor) -> Tensor:

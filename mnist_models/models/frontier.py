@@ -13,10 +13,9 @@ SYSTEM = System(name="frontier", title="This project's own models")
 
 # The same for all: what was chosen where, and on which images, is told in docs/search.md.
 RECIPE = Recipe(
-    optimizer="sgd",
-    learning_rate=0.2,
-    momentum=0.9,
-    nesterov=True,
+    optimizer="muon",
+    learning_rate=0.01,
+    momentum=0.95,
     weight_decay=1e-4,
     batch_size=64,
     epochs=15,
