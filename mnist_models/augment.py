@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mnist_models.recipe import Affine, CropResize, Jitter, Rotation, Transform
+from mnist_models.recipe import Affine, CropResize, Elastic, Jitter, Rotation, Transform
 
 SIDE = 28  # pixels
 _BITS = 16  # after the point, in the fixed-point coordinates that Pillow uses for affine maps
@@ -83,6 +83,8 @@ def _transform(images: Tensor, transform: Transform) -> Tensor:
             images = images.clone()
             images[chosen] = crop(images[chosen], transform.size)
             return images
+        case Elastic():
+            return warp(images, draw_field(transform, count, device))
 
 
 def draw_rotation(rotation: Rotation, count: int, device: torch.device) -> Tensor:
@@ -116,6 +118,19 @@ def draw_crop(transform: CropResize, count: int, device: torch.device) -> Tensor
     return torch.rand(count, device=device) < transform.probability
 
 
+def draw_field(elastic: Elastic, count: int, device: torch.device) -> Tensor:
+    """Where each pixel is taken from, relative to its place: pixels, ``(count, 2, 28, 28)``, x, y.
+
+    Normal random numbers, blurred along either axis by weights whose squares sum to one, so that
+    the field is as strong at the border as within.
+    """
+    places = torch.arange(SIDE, device=device, dtype=torch.float32)
+    weights = (-0.5 * ((places[:, None] - places) / elastic.smoothness) ** 2).exp()
+    weights = F.normalize(weights, dim=1)
+    field = torch.randn((count, 2, SIDE, SIDE), device=device)
+    return (weights @ field @ weights.T).mul_(elastic.displacement)
+
+
 def rotate(images: Tensor, degrees: Tensor) -> Tensor:
     """Counter-clockwise about the centre, nearest pixel, black outside.
 
@@ -135,7 +150,24 @@ def move(
     ``torchvision.transforms.functional.affine`` on PIL images. Bilinear equals it on tensors,
     within one grey level: there the outermost pixels blend with the black around them.
     """
-    x, y = _sources(motion)
+    return _sampled(images, *_sources(motion), interpolation)
+
+
+def warp(images: Tensor, field: Tensor) -> Tensor:
+    """Take every pixel from where the field points, bilinear, black outside.
+
+    uint8 ``(B, 28, 28)`` and pixels ``(B, 2, 28, 28)`` -> uint8 ``(B, 28, 28)``; equals
+    ``torchvision.transforms.v2.functional.elastic`` on tensors, within one grey level.
+    """
+    x, y = field.mul(_ONE).round_().to(torch.int32).unbind(1)
+    centres = torch.arange(SIDE, dtype=torch.int32, device=field.device) * _ONE + _ONE // 2
+    return _sampled(images, x + centres, y + centres[:, None], "bilinear")
+
+
+def _sampled(
+    images: Tensor, x: Tensor, y: Tensor, interpolation: Literal["nearest", "bilinear"]
+) -> Tensor:
+    """The images at these places, int32 ``(B, 28, 28)`` as `_sources` gives them; in place."""
     if interpolation == "bilinear":
         x, y = x.sub_(_ONE // 2), y.sub_(_ONE // 2)  # from pixel borders to pixel centres
     x, y = x.clamp_(-_ONE, SIDE * _ONE), y.clamp_(-_ONE, SIDE * _ONE)  # black borders, all beyond

@@ -49,7 +49,15 @@ class CropResize:
     probability: float  # share of the images that are cropped
 
 
-Transform = Rotation | Affine | Jitter | CropResize
+@dataclass(frozen=True)
+class Elastic:
+    """Every pixel is moved by a smooth field drawn per image (after Simard and others, 2003)."""
+
+    displacement: float  # pixels per axis, root mean square
+    smoothness: float  # pixels, standard deviation of the Gaussian that blurs the field
+
+
+Transform = Rotation | Affine | Jitter | CropResize | Elastic
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as reference
+from torchvision.transforms.v2.functional import elastic
 
 from mnist_models.augment import (
     SIDE,
@@ -17,20 +18,22 @@ from mnist_models.augment import (
     augment,
     crop,
     draw_crop,
+    draw_field,
     draw_light,
     draw_motion,
     draw_rotation,
     light,
     move,
     rotate,
+    warp,
 )
-from mnist_models.recipe import Affine, CropResize, Jitter, Rotation, Transform
+from mnist_models.recipe import Affine, CropResize, Elastic, Jitter, Rotation, Transform
 
 CPU = torch.device("cpu")
 COUNT = 200
 STEPS_5 = (Rotation(7.0), Affine(7.0, 0.1, (0.8, 1.2), 10.0), Jitter(0.4, 0.4))
 BLOCKS = (CropResize(22, 0.1), Rotation(7.0))
-OWN = (Affine(10.0, 0.1, (0.9, 1.1), 10.0, "bilinear"),)
+OWN = (Affine(10.0, 0.1, (0.9, 1.1), 10.0, "bilinear"), Elastic(0.7, 4.0))
 
 
 def noise(count: int = COUNT, seed: int = 0) -> Tensor:
@@ -113,6 +116,33 @@ def test_bilinear_move_is_torchvisions_within_a_grey_level() -> None:
     assert int(difference.max()) <= 1
     # only ties of the rounding may fall to the other side
     assert float(difference.to(torch.float32).mean()) < 0.02
+
+
+def test_warp_is_torchvisions_within_a_grey_level() -> None:
+    torch.manual_seed(3)
+    images, field = noise(), draw_field(Elastic(2.0, 3.0), COUNT, CPU)
+    expected = []
+    for image, shifts in zip(images, field, strict=True):
+        shares = shifts.movedim(0, -1)[None] / (SIDE / 2)  # of half a side, as torchvision has it
+        expected.append(elastic(image[None].to(torch.float32), shares)[0].round())
+    difference = grey_difference(warp(images, field), torch.stack(expected))
+    assert int(difference.max()) <= 1
+    assert float(difference.to(torch.float32).mean()) < 0.02
+
+
+@pytest.mark.parametrize(("displacement", "smoothness"), [(0.5, 4.0), (2.0, 2.0)])
+def test_a_field_is_as_strong_and_as_smooth_as_asked(
+    displacement: float, smoothness: float
+) -> None:
+    torch.manual_seed(5)
+    field = draw_field(Elastic(displacement, smoothness), 4_000, CPU)
+    strength = field.square().mean((0, 1)).sqrt()  # of each pixel, at the border too
+    assert strength.min() > 0.9 * displacement
+    assert strength.max() < 1.1 * displacement
+    centre, beside = field[:, :, 14, 14], field[:, :, 14, 16]
+    found = float((centre * beside).mean() / centre.square().mean())
+    # two blurs of one Gaussian correlate as a Gaussian of twice the variance
+    assert found == pytest.approx(np.exp(-(2.0**2) / (4 * smoothness**2)), abs=0.05)
 
 
 @pytest.mark.parametrize("jitter", [Jitter(0.4, 0.0), Jitter(0.0, 0.4), Jitter(0.4, 0.4)])

@@ -41,6 +41,7 @@ def _register(
     plan: str,
     target: str,
     analysis: str,
+    *,
     recipe: Recipe = RECIPE,
 ) -> None:
     register(
@@ -96,5 +97,5 @@ _register(
         "As frontier-8k with a quarter of its channels. The network learns its training images no "
         "better than it answers new ones: what limits it is its size, not what it has seen."
     ),
-    replace(RECIPE, learning_rate=0.04, weight_decay=0.01),
+    recipe=replace(RECIPE, learning_rate=0.04, weight_decay=0.01),
 )
