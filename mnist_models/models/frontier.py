@@ -12,11 +12,12 @@ from mnist_models.recipe import Affine, OneCycle, Recipe
 
 SYSTEM = System(name="frontier", title="This project's own models")
 
-# Of all, but for rates: what was chosen where, and on which images, is told in docs/search.md.
+# What was chosen where, and on which images, is told in docs/search.md.
 RECIPE = Recipe(
-    optimizer="muon",
-    learning_rate=0.01,
-    momentum=0.95,
+    optimizer="sgd",
+    learning_rate=0.2,
+    momentum=0.9,
+    nesterov=True,
     weight_decay=1e-4,
     batch_size=64,
     epochs=15,
@@ -32,6 +33,9 @@ RECIPE = Recipe(
     ),
     plain_epochs=2,
     average=0.998,
+)
+_MUON = replace(
+    RECIPE, optimizer="muon", momentum=0.95, nesterov=False, weight_decay=0.01, learning_rate=0.005
 )
 
 
@@ -70,6 +74,7 @@ _register(
         "the last epochs agree; the augmentation ends two epochs early, so that the network "
         "finishes on the images it will be scored on."
     ),
+    recipe=_MUON,
 )
 _register(
     "frontier-4k",
@@ -97,5 +102,5 @@ _register(
         "As frontier-8k with a quarter of its channels. The network learns its training images no "
         "better than it answers new ones: what limits it is its size, not what it has seen."
     ),
-    recipe=replace(RECIPE, learning_rate=0.04, weight_decay=0.01),
+    recipe=replace(_MUON, learning_rate=0.04),
 )
