@@ -29,7 +29,7 @@ AS_BUILT = "as built"
 COMPILED = "compiled by torch"
 UNRECORDED = "kernel by kernel instead of recorded"  # on a GPU alone
 WIDTHS = (2, 4, 8)  # seeds side by side
-_AHEAD = 32  # batches: as many as the loop augments at a time
+_AHEAD = 8  # batches: as many as the loop augments at a time
 
 Batches = Iterator[tuple[Tensor, Tensor]]
 Feed = Callable[[Dataset, Recipe, int, int], Batches]
