@@ -8,7 +8,7 @@ from functools import partial
 from mnist_models.assignment import CARD, CARD_1K, CARD_2K, CARD_4K, Assignment
 from mnist_models.models.funnel import funnel
 from mnist_models.models.registry import Experiment, System, register
-from mnist_models.recipe import Affine, OneCycle, Recipe
+from mnist_models.recipe import Affine, Elastic, OneCycle, Recipe
 
 SYSTEM = System(name="frontier", title="This project's own models")
 
@@ -71,10 +71,14 @@ _register(
         "padding, down to 5x5 pixels: three times the channels that full ones could have. No "
         "BatchNorm has a scale or a shift, each convolution a bias instead: half the parameters. "
         "A one-cycle schedule that ends at zero and an exponential average of the weights make "
-        "the last epochs agree; the augmentation ends two epochs early, so that the network "
-        "finishes on the images it will be scored on."
+        "the last epochs agree; the augmentation, to which elastic distortion belongs, "
+        "ends three epochs early, so that the network finishes on the images it will be scored on."
     ),
-    recipe=_MUON,
+    recipe=replace(
+        _MUON,
+        augmentation=(*RECIPE.augmentation, Elastic(displacement=0.5, smoothness=4)),
+        plain_epochs=3,
+    ),
 )
 _register(
     "frontier-4k",
