@@ -127,7 +127,7 @@ def draw_field(elastic: Elastic, count: int, device: torch.device) -> Tensor:
     places = torch.arange(SIDE, device=device, dtype=torch.float32)
     weights = (-0.5 * ((places[:, None] - places) / elastic.smoothness) ** 2).exp()
     weights = F.normalize(weights, dim=1)
-    field = torch.randn((count, 2, SIDE, SIDE), device=device)
+    field = torch.randn((count, 2, SIDE, SIDE), device=device, dtype=torch.float32)
     return (weights @ field @ weights.T).mul_(elastic.displacement)
 
 

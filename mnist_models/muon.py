@@ -68,8 +68,9 @@ class Muon(Optimizer):
             for parameter in moved:
                 update = next(updates[self._shape(parameter)])
                 size = _RMS * math.sqrt(max(update.shape[1:]))
-                parameter.mul_(1 - group["lr"] * group["weight_decay"])
-                parameter.sub_(update.reshape(parameter.shape) * (group["lr"] * size))
+                # The rate comes last, alone: a number or a tensor, the product is the same.
+                decay = parameter * group["weight_decay"]
+                parameter.sub_((update.reshape(parameter.shape) * size + decay) * group["lr"])
 
     def _shape(self, parameter: Tensor) -> torch.Size:
         """Of a parameter as matrices, one a network."""

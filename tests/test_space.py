@@ -14,7 +14,7 @@ from mnist_models.models.funnel import Funnel, funnel
 from mnist_models.recipe import Affine, Jitter
 from mnist_models.search.space import Choice, Range, Setting, SpaceError, read_setting, vary
 
-BASE = replace(EXPERIMENTS["frontier-8k"], build=partial(funnel, "4/4"))
+BASE = replace(EXPERIMENTS["frontier-4k"], build=partial(funnel, "4/4"))
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_a_setting_changes_that_alone(name: str, value: Any, found: Any) -> None
     assert not found(BASE)
     arm = vary(BASE, {name: value})
     assert found(arm)
-    assert arm.name.startswith("frontier-8k.")
+    assert arm.name.startswith("frontier-4k.")
     assert arm.name != BASE.name
     head = name.split(".", maxsplit=1)[0]
     if hasattr(BASE.recipe, head):
@@ -100,7 +100,7 @@ def test_values_that_are_its_own_leave_the_experiment() -> None:
 @pytest.mark.parametrize(
     ("name", "value", "said"),
     [
-        ("rate", "1", "frontier-8k has no setting 'rate'; there are optimizer, .*, plan, "),
+        ("rate", "1", "frontier-4k has no setting 'rate'; there are optimizer, .*, plan, "),
         ("schedule.rate", "1", "OneCycle has no rate; there are anneal, start_divisor, warm_up"),
         ("augmentation.rate", "1", "found in 0 augmentations, expected in one"),
         ("epochs.number", "1", "epochs has no parts"),
