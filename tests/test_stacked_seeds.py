@@ -30,7 +30,7 @@ def stacked(experiment: Experiment, data: Dataset, folder: Path) -> list[int]:
 
 
 def test_final_accuracies_agree_in_distribution(few: Dataset, tmp_path: Path) -> None:
-    experiment = short("frontier-8k", epochs=6)
+    experiment = short("frontier-4k", epochs=6)  # SGD: Muon takes losses of any scale alike
     one_by_one = alone(experiment, few, tmp_path / "alone")
     together = stacked(experiment, few, tmp_path / "stacked")
     assert len(together) == SEEDS
