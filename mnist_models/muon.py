@@ -48,7 +48,7 @@ class Muon(Optimizer):
         self.lanes = lanes
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override] # no loss
         """Move every parameter that has a gradient."""
         if closure is not None:
             raise NotImplementedError("Muon evaluates nothing; give the gradients first")

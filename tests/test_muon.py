@@ -69,9 +69,9 @@ def test_networks_side_by_side_move_as_they_do_alone(shape: tuple[int, ...]) -> 
         Muon([together], lanes=3, **settings),
         together,
         *map(torch.cat, zip(*gradients, strict=True)),
-    )  # type: ignore[arg-type]
+    )  # type: ignore[arg-type] # by name
     for each, own in zip(alone, gradients, strict=True):
-        step(Muon([each], **settings), each, *own)  # type: ignore[arg-type]
+        step(Muon([each], **settings), each, *own)  # type: ignore[arg-type] # by name
     assert torch.allclose(together, torch.cat([each.detach() for each in alone]), atol=1e-5)
 
 
