@@ -44,7 +44,7 @@ pytestmark = pytest.mark.sweep
 @pytest.fixture(autouse=True)
 def _nothing_is_left(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Every process that a test started is gone after it; one that is not is killed."""
-    monkeypatch.setenv("SLOW", "0.1")
+    monkeypatch.setenv("SLOW", "0.2")  # a run of 3.6 s: time to be found and killed in the middle
     before = set(psutil.Process().children(recursive=True))
     yield
     helpers = ("resource_tracker",)  # multiprocessing's own, one for the life of this process
@@ -80,7 +80,7 @@ def alone(experiment: Experiment, seed: int, data: Dataset, folder: Path) -> Any
 
 
 def holder(folder: Path) -> psutil.Process | None:
-    """The process that holds the folder of a run which has a checkpoint of two epochs or more."""
+    """The process that holds the folder of a run which has a checkpoint."""
     if not (folder / CHECKPOINT).exists() or (folder / FILE_NAME).exists():
         return None
     for process in psutil.process_iter():
@@ -92,8 +92,13 @@ def holder(folder: Path) -> psutil.Process | None:
     return None
 
 
-def kill_worker_of(job: Job) -> list[float]:
-    """SIGKILL in mid-run; gives the seconds of the epochs that its checkpoint had."""
+def kill_worker_of(job: Job, *beside: Job) -> list[float]:
+    """SIGKILL in mid-run, when each of these runs has a checkpoint.
+
+    Gives the seconds of the epochs that the checkpoint of the first one had.
+    """
+    for each in beside:
+        until((each.folder / CHECKPOINT).exists, "a checkpoint of a run side by side")
     victim = until(lambda: holder(job.folder), "a worker in mid-run")
     victim.kill()
     state = load_checkpoint(job.folder, job.identity)
@@ -165,7 +170,7 @@ def test_a_group_whose_worker_dies_goes_on_one_by_one(digits: Dataset, tmp_path:
             stacked=2,
         )
         assert len(todo.groups) == 1
-        killed = thread.submit(kill_worker_of, todo.jobs[0])
+        killed = thread.submit(kill_worker_of, *todo.jobs)
         with local(places(1, 1)) as executor:
             outcomes = list(sweep(todo, executor))
     assert [(each.seed, each.state, each.deaths) for each in outcomes] == [
