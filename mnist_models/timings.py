@@ -199,14 +199,56 @@ class Choices:
 
 
 @dataclass(frozen=True)
+class Accuracy:
+    """What `bench --accuracy` measured: the same seeds, trained to the end in several ways.
+
+    Attributes:
+        kind: ``accuracy``.
+        experiment: what was trained.
+        epochs: of each training.
+        split: what was scored after the last of them.
+        seeds: which.
+        total: images scored.
+        against: the way that the others are compared with.
+        correct: way -> images answered correctly, seed by seed.
+        provenance: of code, versions and device.
+    """
+
+    kind: str
+    experiment: str
+    epochs: int
+    split: str
+    seeds: list[int]
+    total: int
+    against: str
+    correct: dict[str, list[int]]
+    provenance: Provenance
+
+    def __post_init__(self) -> None:
+        if self.against not in self.correct or len(self.seeds) < 2:
+            raise SchemaError(f"against: found {self.against!r}, expected one of two seeds or more")
+        for way, found in self.correct.items():
+            if len(found) != len(self.seeds) or not all(0 <= n <= self.total for n in found):
+                raise SchemaError(
+                    f"correct.{way}: found {found}, expected {len(self.seeds)} numbers "
+                    f"from 0 to {self.total}"
+                )
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON-ready table, which `read_timings` reads again."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
 class Timings:
     """All stored ones, in the order in which they stand."""
 
     benches: list[Bench]
     choices: list[Choices]
+    accuracies: list[Accuracy]
 
 
-CONTENDERS, CHOICES = "contenders", "choices"  # the two kinds
+CONTENDERS, CHOICES, ACCURACY = "contenders", "choices", "accuracy"  # the kinds
 
 
 def read_timings(root: Path) -> Timings:
@@ -216,7 +258,7 @@ def read_timings(root: Path) -> Timings:
         TimingsError: it is damaged.
     """
     path = root / FILE
-    found = Timings([], [])
+    found = Timings([], [], [])
     if not path.exists():
         return found
     try:
@@ -227,11 +269,14 @@ def read_timings(root: Path) -> Timings:
                 found.benches.append(read(Bench, table, f"[{number}]"))
             elif kind == CHOICES:
                 found.choices.append(read(Choices, table, f"[{number}]"))
+            elif kind == ACCURACY:
+                found.accuracies.append(read(Accuracy, table, f"[{number}]"))
             else:
-                raise SchemaError(f"[{number}].kind: expected {CONTENDERS!r} or {CHOICES!r}")
+                kinds = (CONTENDERS, CHOICES, ACCURACY)
+                raise SchemaError(f"[{number}].kind: expected one of {', '.join(kinds)}")
     except (OSError, ValueError, RecursionError) as error:
         raise TimingsError(
-            f"{FILE.as_posix()}: {error}; expected a list of what bench --log and "
-            "bench --choices --log appended; restore it with git, or measure again"
+            f"{FILE.as_posix()}: {error}; expected a list of what bench --log, with or without "
+            "--choices or --accuracy, appended; restore it with git, or measure again"
         ) from error
     return found

@@ -12,7 +12,7 @@ from mnist_models.report.performance import performance
 from mnist_models.timings import FILE, Full, Timings
 
 from .test_report import check, copy
-from .test_timings import bench_of, choices_of, store
+from .test_timings import accuracy_of, bench_of, choices_of, store
 
 __all__ = ["copy"]  # a fixture
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -20,7 +20,7 @@ NAMES = r"bfloat16|steps-6|era-v3|frontier-8k|--full 15"
 
 
 def test_nothing_is_claimed_before_it_is_measured() -> None:
-    text = performance(Timings([], []))
+    text = performance(Timings([], [], []))
     assert all("not measured" in text[block].lower() for block in text if block != "figure")
     assert "docs/performance.json" in text["contenders"]
     assert "bench --choices --log docs/performance.json" in text["choices"]
@@ -28,7 +28,7 @@ def test_nothing_is_claimed_before_it_is_measured() -> None:
 
 
 def test_what_was_measured_is_shown() -> None:
-    text = performance(Timings([bench_of()], [choices_of()]))
+    text = performance(Timings([bench_of()], [choices_of()], []))
     assert "| steps-6: this loop | 11 | 10 | 12 |" in text["contenders"]
     assert "`steps-6` takes 123,456,789 floating-point operations" in text["contenders"]
     assert "a product of matrices runs at 55 GFLOP/s." in text["contenders"]
@@ -50,11 +50,30 @@ def test_what_was_measured_is_shown() -> None:
 
 
 def test_a_choice_is_decided_only_where_all_rounds_agree() -> None:
-    lines = performance(Timings([], [choices_of()]))["choices"].splitlines()
+    lines = performance(Timings([], [choices_of()], []))["choices"].splitlines()
     assert lines[0].startswith("| `steps-6`: variant | ms a step | runs an hour |")
     assert lines[2] == "| as built | 10 | 25 |  |  |  |  |"
     assert lines[3] == "| slower | 25 | 25 | 2.5 | 2 | 3 | as built |"
     assert lines[4] == "| unclear | 11 | 25 | 1.1 | 0.95 | 1.25 | the rounds disagree |"
+
+
+def test_accuracies_are_compared_seed_by_seed() -> None:
+    text = performance(Timings([], [], [accuracy_of()]))
+    lines = text["accuracy"].splitlines()
+    assert lines[2] == "| one by one | 98.20 % ± 0.20 | 98.00 % | 98.40 % |  |  |  |"
+    # -2, -2, -5 of 1,000: Student's t with two degrees of freedom
+    assert lines[3] == (
+        "| faster | 97.90 % ± 0.10 | 97.80 % | 98.00 % | -0.300 | -0.730 to +0.130 | 0.095 |"
+    )
+    assert lines[4] == (
+        "| the same | 98.20 % ± 0.20 | 98.00 % | 98.40 % | +0.000 | +0.000 to +0.000 | - |"
+    )
+    assert "`steps-6`, 15 epochs, 3 seeds each, scored once" in lines[-1]
+    assert "1,000 validation images" in lines[-1]
+    assert (
+        "| accuracy | cpu: some, 2 threads | 2 | python 3.11, torch 2.6 |  |  |"
+        in (text["hardware"])
+    )
 
 
 def test_really_trained_to_the_end() -> None:
@@ -66,21 +85,23 @@ def test_really_trained_to_the_end() -> None:
         total=10_000,
         ratios={"steps-6: notebook / this loop": 4.0},
     )
-    text = performance(Timings([bench_of(full=full)], []))["to-the-end"]
+    text = performance(Timings([bench_of(full=full)], [], []))["to-the-end"]
     assert "| steps-6: notebook | 20 min | 9,921 of 10,000 |" in text
     assert "steps-6: notebook / this loop: 4." in text
     assert "No contender" not in text
 
 
 def test_a_gpu_has_its_own_part() -> None:
-    there = bench_of("cuda: some"), choices_of("cuda: some")
-    text = performance(Timings([there[0]], [there[1]]))
+    there = bench_of("cuda: some"), choices_of("cuda: some"), accuracy_of("cuda: some")
+    text = performance(Timings([there[0]], [there[1]], [there[2]]))
     assert "**cuda: some**" in text["gpu"]
     assert "| steps-6: this loop | 11 | 10 | 12 |" in text["gpu"]
     assert "| slower |" in text["gpu"]
+    assert "| faster |" in text["gpu"]
     assert "Not measured yet" in text["contenders"]
     assert "Not measured yet" in text["choices"]
-    both = performance(Timings([bench_of(), bench_of("cpu: other"), there[0]], []))
+    assert "bench --accuracy --log docs/performance.json" in text["accuracy"]
+    both = performance(Timings([bench_of(), bench_of("cpu: other"), there[0]], [], []))
     assert both["contenders"].count("**cpu: ") == 2  # several are told apart
     assert "cuda" not in both["contenders"]
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,16 +10,19 @@ from mnist_models.bench.variants import COMPILED, VARIANTS
 from mnist_models.cli import main, timing
 from mnist_models.data import Dataset
 from mnist_models.schema import read
-from mnist_models.timings import Choices, Full
+from mnist_models.timings import Accuracy, Choices, Full
 
-from .test_timings import bench_of, choices_of
+from .test_timings import accuracy_of, bench_of, choices_of
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         (["--compile"], "--compile is one of the variants of --choices; add --choices"),
-        (["--full", "2", "--choices"], "--choices times variants; choose one"),
+        (["--full", "2", "--choices"], "--accuracy compares how they answer; choose one"),
+        (["--accuracy", "--choices"], "--accuracy compares how they answer; choose one"),
+        (["--seeds", "0-3"], "say what --accuracy trains; add --accuracy"),
+        (["--epochs", "3"], "say what --accuracy trains; add --accuracy"),
     ],
 )
 def test_options_that_do_not_go_together(
@@ -40,7 +44,7 @@ def test_numbers_are_whole_and_from_one(
 def test_choices_are_printed_as_json(
     digits: Dataset, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(timing, "load_data", lambda *arguments: digits)
+    monkeypatch.setattr(timing, "load_data", lambda *arguments, validation: digits)
     for module in ("choices.usable_cores", "processes.usable_cores"):  # processes start slowly
         monkeypatch.setattr(f"mnist_models.bench.{module}", lambda: 1)
     few: dict[str, Any] = {name: VARIANTS[name] for name in list(VARIANTS)[:2]}
@@ -72,3 +76,34 @@ def test_choices_are_printed_for_people(capsys: pytest.CaptureFixture[str]) -> N
     lines = [" ".join(line.split()) for line in out.splitlines()]
     assert "slower 25 25 2.5 2 3 as built" in lines
     assert "A ratio above 1: the loop is faster as built." in out
+
+
+def test_accuracies_are_printed_as_json_and_kept(
+    few: Dataset,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    asked: list[bool] = []
+
+    def load_data(options: Any, dataset: str, *, validation: bool) -> Dataset:
+        asked.append(validation)
+        return few
+
+    monkeypatch.setattr(timing, "load_data", load_data)
+    log = tmp_path / "kept.json"
+    options = ["--accuracy", "--seeds", "3,5", "--epochs", "1", "--log", str(log), "--json"]
+    assert main(["bench", *options]) == 0
+    captured = capsys.readouterr()
+    found = read(Accuracy, json.loads(captured.out))
+    assert (found.seeds, found.epochs, found.total) == ([3, 5], 1, 100)
+    assert json.loads(log.read_text()) == [found.to_dict()]
+    assert "4/4" in captured.err  # two runs alone, twice two at once
+    assert asked == [True]
+
+
+def test_accuracies_are_printed_for_people(capsys: pytest.CaptureFixture[str]) -> None:
+    timing._show_accuracy(accuracy_of())
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert "faster 97.90 % ± 0.10 97.80 % 98.00 % -0.300 -0.730 to +0.130 0.095" in lines
+    assert any(line.startswith("steps-6, 15 epochs, 3 seeds each") for line in lines)

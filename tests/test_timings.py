@@ -10,9 +10,11 @@ import pytest
 from mnist_models.record import Provenance
 from mnist_models.schema import SchemaError
 from mnist_models.timings import (
+    ACCURACY,
     CHOICES,
     CONTENDERS,
     FILE,
+    Accuracy,
     Bench,
     Choice,
     Choices,
@@ -92,23 +94,44 @@ def choices_of(device: str = "cpu: some, 2 threads") -> Choices:
     )
 
 
-def store(root: Path, *found: Bench | Choices | Any) -> Path:
+def accuracy_of(device: str = "cpu: some, 2 threads") -> Accuracy:
+    """What a comparison of three seeds in three ways would leave."""
+    return Accuracy(
+        kind=ACCURACY,
+        experiment="steps-6",
+        epochs=15,
+        split="validation",
+        seeds=[0, 1, 2],
+        total=1_000,
+        against="one by one",
+        correct={
+            "one by one": [980, 982, 984],
+            "faster": [978, 980, 979],
+            "the same": [980, 982, 984],
+        },
+        provenance=origin(device),
+    )
+
+
+def store(root: Path, *found: Bench | Choices | Accuracy | Any) -> Path:
     """Write them where they are looked for; anything else as it is."""
     path = root / FILE
     path.parent.mkdir(exist_ok=True)
-    tables = [one.to_dict() if isinstance(one, Bench | Choices) else one for one in found]
+    kinds = Bench | Choices | Accuracy
+    tables = [one.to_dict() if isinstance(one, kinds) else one for one in found]
     path.write_text(json.dumps(tables))
     return path
 
 
 def test_what_was_written_is_read(tmp_path: Path) -> None:
-    assert read_timings(tmp_path) == Timings([], [])
+    assert read_timings(tmp_path) == Timings([], [], [])
     full = Full(15, {"steps-6: this loop": 300.0}, {"steps-6: this loop": 9_930}, 10_000, {})
     there = bench_of("cuda: some", full)
-    store(tmp_path, bench_of(), choices_of(), there)
+    store(tmp_path, bench_of(), choices_of(), there, accuracy_of())
     found = read_timings(tmp_path)
     assert found.benches == [bench_of(), there]
     assert found.choices == [choices_of()]
+    assert found.accuracies == [accuracy_of()]
 
 
 @pytest.mark.parametrize("text", ["", "{", "3", "{}", "[3]", "[{}]", '[{"kind": "other"}]', "\xff"])
@@ -198,3 +221,21 @@ def test_a_spread_needs_rounds() -> None:
     assert (Spread.of([3.0, 1.0]).lowest, Spread.of([3.0, 1.0]).highest) == (1.0, 3.0)
     with pytest.raises(SchemaError, match="above 0"):
         Spread(0.0, [0.0])
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "found"),
+    [
+        ("against", "nothing", "against: found 'nothing'"),
+        ("seeds", [0], "expected one of two seeds or more"),
+        ("seeds", [0, 1], "expected 2 numbers from 0 to 1000"),
+        ("total", 983, r"correct\.one by one: .* expected 3 numbers from 0 to 983"),
+    ],
+)
+def test_accuracies_that_do_not_fit_are_found(
+    field: str, value: Any, found: str, tmp_path: Path
+) -> None:
+    table = accuracy_of().to_dict()
+    store(tmp_path, table | {field: value})
+    with pytest.raises(TimingsError, match=found):
+        read_timings(tmp_path)

@@ -69,5 +69,5 @@ def _pace(few: tuple[Any, Any], name: str, threads: int, seeds: int, steps: int)
     split = Split(*map(torch.from_numpy, few))
     data = Dataset("mnist", "test", split, split, {})
     experiment = find_experiment(name)
-    trainer = Steps(experiment, data) if seeds == 1 else Stacked(experiment, data, seeds)
+    trainer = Steps(experiment, data) if seeds == 1 else Stacked(experiment, data, range(seeds))
     return stretch(trainer, steps, torch.device("cpu"))[1] / steps / seeds

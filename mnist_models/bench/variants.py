@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import islice
@@ -78,11 +78,11 @@ class Stacked:
     """Seeds side by side, as ``train --stacked`` trains them."""
 
     def __init__(
-        self, experiment: Experiment, data: Dataset, count: int, *, bfloat16: bool = False
+        self, experiment: Experiment, data: Dataset, seeds: Sequence[int], *, bfloat16: bool = False
     ) -> None:
         self.data = data
         lanes: list[Lane] = []
-        for seed in range(count):
+        for seed in seeds:
             state = Checkpoint({})
             run = start(experiment, seed, len(data.train), data.train.images.device)
             capture(run, state)
@@ -163,7 +163,10 @@ def _alone(**changed: Any) -> Build:
 
 
 def _stacked(count: int, *, bfloat16: bool) -> Build:
-    return lambda experiment, data: (count, Stacked(experiment, data, count, bfloat16=bfloat16))
+    return lambda experiment, data: (
+        count,
+        Stacked(experiment, data, range(count), bfloat16=bfloat16),
+    )
 
 
 VARIANTS: dict[str, Build] = {

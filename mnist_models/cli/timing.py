@@ -7,7 +7,8 @@ import sys
 
 from tqdm import tqdm
 
-from mnist_models.bench import bench, measure_choices
+from mnist_models.bench import bench, measure_accuracy, measure_choices
+from mnist_models.bench.accuracy import EXPERIMENT, SEEDS, accuracy_turns
 from mnist_models.bench.choices import choice_turns
 from mnist_models.bench.contenders import turns_of
 from mnist_models.cli.options import (
@@ -19,12 +20,15 @@ from mnist_models.cli.options import (
     declare,
     load_data,
     read_log,
+    seeds,
     show_json,
     whole,
 )
 from mnist_models.data import Dataset
+from mnist_models.models import find_experiment
+from mnist_models.report.accuracies import HEADER, rows, what
 from mnist_models.tables import table
-from mnist_models.timings import EPOCHS, FILE, Bench, Choices, Ratio
+from mnist_models.timings import EPOCHS, FILE, Accuracy, Bench, Choices, Ratio
 
 _SPREAD = ("median", "lowest", "highest")
 
@@ -66,17 +70,31 @@ def add_bench(commands: Commands) -> None:
         action="store_true",
         help="with --choices: torch.compile too, which takes minutes to start",
     )
+    command.add_argument(
+        "--accuracy",
+        action="store_true",
+        help=f"instead, train seeds of {EXPERIMENT} to the end one by one, side by side, and so "
+        "in bfloat16, and compare how they answer the validation images",
+    )
+    command.add_argument(
+        "--seeds", type=seeds, metavar="LIST", help="with --accuracy: which (default: 0-9)"
+    )
+    command.add_argument(
+        "--epochs",
+        type=whole(1),
+        metavar="N",
+        help="with --accuracy: of each training (default: those of the recipe)",
+    )
     add_log(command, "what --json prints", FILE.as_posix())
     add_data(command)
 
 
 def run_bench(options: argparse.Namespace) -> int:
-    if options.compile and not options.choices:
-        raise UsageError("--compile is one of the variants of --choices; add --choices")
-    if options.full and options.choices:
-        raise UsageError("--full trains the contenders, --choices times variants; choose one")
+    _refuse_misfits(options)
     read_log(options.log)
-    data = load_data(options, "mnist")
+    data = load_data(options, "mnist", validation=options.accuracy)
+    if options.accuracy:
+        return _accuracy(options, data)
     if options.choices:
         return _choices(options, data)
     full = options.full or 0
@@ -94,6 +112,41 @@ def run_bench(options: argparse.Namespace) -> int:
         _show(result)
     append_to_log(options.log, result.to_dict())
     return 0 if result.passed else 1
+
+
+def _refuse_misfits(options: argparse.Namespace) -> None:
+    if options.compile and not options.choices:
+        raise UsageError("--compile is one of the variants of --choices; add --choices")
+    if bool(options.full) + options.choices + options.accuracy > 1:
+        raise UsageError(
+            "--full trains the contenders, --choices times variants, --accuracy compares how "
+            "they answer; choose one"
+        )
+    if (options.seeds or options.epochs) and not options.accuracy:
+        raise UsageError("--seeds and --epochs say what --accuracy trains; add --accuracy")
+
+
+def _accuracy(options: argparse.Namespace, data: Dataset) -> int:
+    chosen = options.seeds or SEEDS
+    epochs = options.epochs or find_experiment(EXPERIMENT).recipe.epochs
+    with tqdm(
+        total=accuracy_turns(len(chosen), epochs), desc="bench", unit="epoch", file=sys.stderr
+    ) as bar:
+        result = measure_accuracy(
+            data, seeds=chosen, epochs=epochs, listener=lambda: bar.update() and None
+        )
+    if options.json:
+        show_json(result.to_dict())
+    else:
+        _show_accuracy(result)
+    append_to_log(options.log, result.to_dict())
+    return 0
+
+
+def _show_accuracy(result: Accuracy) -> None:
+    print(table(HEADER, list(rows(result))), end="\n\n")
+    print(what(result).replace("`", ""))
+    print(result.provenance.device)
 
 
 def _choices(options: argparse.Namespace, data: Dataset) -> int:

@@ -7,9 +7,20 @@ from typing import TypeVar
 
 from mnist_models.cost import duration
 from mnist_models.figures.catalogue import timing_picture
+from mnist_models.report.accuracies import accuracies
 from mnist_models.report.markdown import table
 from mnist_models.tables import digits
-from mnist_models.timings import EPOCHS, FILE, Bench, Choice, Choices, Ratio, Spread, Timings
+from mnist_models.timings import (
+    EPOCHS,
+    FILE,
+    Accuracy,
+    Bench,
+    Choice,
+    Choices,
+    Ratio,
+    Spread,
+    Timings,
+)
 
 _FIGURES = "figures"  # beside the document
 _UNMEASURED = (
@@ -17,22 +28,25 @@ _UNMEASURED = (
     f"`bench{{option}} --log {FILE.as_posix()}`.\n"
 )
 _VERDICTS = {True: "kept", False: "**broken**", None: ""}
-Measurement = TypeVar("Measurement", Bench, Choices)
+Measurement = TypeVar("Measurement", Bench, Choices, Accuracy)
 
 
 def performance(timings: Timings) -> dict[str, str]:
     """The text of every generated block, by name."""
     benches, there = _by_device(timings.benches)
     choices, choices_there = _by_device(timings.choices)
+    trained, trained_there = _by_device(timings.accuracies)
     return {
-        "hardware": _hardware([*timings.benches, *timings.choices]),
+        "hardware": _hardware([*timings.benches, *timings.choices, *timings.accuracies]),
         "figure": _figure(timings.benches),
         "contenders": _each(benches, _contenders) or _UNMEASURED.format(option=""),
         "ratios": _each(benches, _epoch_ratios) or _UNMEASURED.format(option=""),
         "to-the-end": _each(benches, _to_the_end) or _UNMEASURED.format(option=""),
         "choices": _each(choices, _choices) or _UNMEASURED.format(option=" --choices"),
+        "accuracy": _each(trained, accuracies) or _UNMEASURED.format(option=" --accuracy"),
         "gpu": _each(there, _contenders, _epoch_ratios, _to_the_end)
         + _each(choices_there, _choices)
+        + _each(trained_there, accuracies)
         or f"**GPU: not measured**; nothing in `{FILE.as_posix()}` was measured on one.\n",
     }
 
@@ -52,7 +66,7 @@ def _each(found: Sequence[Measurement], *parts: Callable[[Measurement], str]) ->
     return "\n".join(f"{head}\n\n{text}" for head, text in zip(heads, texts, strict=True))
 
 
-def _hardware(found: Sequence[Bench | Choices]) -> str:
+def _hardware(found: Sequence[Bench | Choices | Accuracy]) -> str:
     if not found:
         return _UNMEASURED.format(option="")
     header = ("measured", "device", "threads", "versions", "rounds", "steps a round", "finished")
@@ -62,13 +76,18 @@ def _hardware(found: Sequence[Bench | Choices]) -> str:
             one.provenance.device,
             str(one.provenance.threads),
             ", ".join(f"{name} {version}" for name, version in one.provenance.versions.items()),
-            str(one.rounds),
-            str(one.steps_per_round),
+            *_turns(one),
             one.provenance.finished,
         )
         for one in found
     ]
     return table(header, rows)
+
+
+def _turns(one: Bench | Choices | Accuracy) -> tuple[str, str]:
+    if isinstance(one, Accuracy):  # every training once, and to its end
+        return "", ""
+    return str(one.rounds), str(one.steps_per_round)
 
 
 def _figure(benches: Sequence[Bench]) -> str:
