@@ -140,7 +140,10 @@ def alone_in(folder: Path) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        raise LockedError(f"{folder} is held by another process") from None
+        raise LockedError(
+            f"{folder} is held by another process, which writes there; let it end, or choose "
+            "another --out"
+        ) from None
     try:
         yield
     finally:

@@ -287,8 +287,8 @@ def test_verify_reads_published_records(command: Command, mnist_root: Path, tmp_
 
 
 def test_bench(command: Command, mnist_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def cut(*arguments: Any) -> Dataset:
-        data = load_data(*arguments)
+    def cut(*arguments: Any, validation: bool) -> Dataset:
+        data = load_data(*arguments, validation=validation)
         few = Split(data.held_out.images[:100], data.held_out.labels[:100])
         return replace(data, held_out=few)
 

@@ -10,6 +10,7 @@ import pytest
 
 from mnist_models.cli import main
 from mnist_models.cli.options import seeds
+from mnist_models.job import alone_in
 from mnist_models.record import FILE_NAME, find_records, load_record
 
 
@@ -101,6 +102,22 @@ def test_another_record_in_the_way_shows_before_any_training(
     assert "holds the record of another run" in capsys.readouterr().err
     assert not (tmp_path / "digits-test" / "steps-3" / "seed-0").exists()
     assert (tmp_path / "digits-test" / "steps-3" / "seed-1" / FILE_NAME).read_bytes() == before
+
+
+def test_a_folder_at_which_another_is_at_work_is_left_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "digits-test" / "steps-3" / "seed-1"
+    arguments = ("--seeds", "0-1", "--stacked", 2, "--out", tmp_path)
+    with alone_in(folder):
+        for more in ((), ("--force",), ("--resume",)):
+            assert train(*arguments, *more) == 2
+            error = capsys.readouterr().err
+            assert f"{folder} is held by another process, which writes there" in error
+    assert find_records(tmp_path) == []
+    assert train(*arguments) == 0
+    assert [load_record(found).seed for found in find_records(tmp_path)] == [0, 1]
+    assert not list(tmp_path.rglob(".lock"))
 
 
 @pytest.mark.parametrize(

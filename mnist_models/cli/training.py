@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 import warnings
 from collections.abc import Mapping
@@ -27,7 +28,7 @@ from mnist_models.cli.options import (
 from mnist_models.cli.scoring import NO_CLAIM, all_checks, warn
 from mnist_models.cli.verdicts import summarise_checks
 from mnist_models.data import Dataset, load
-from mnist_models.job import standing
+from mnist_models.job import alone_in, standing
 from mnist_models.models import Experiment, find_experiment
 from mnist_models.record import (
     FILE_NAME,
@@ -165,7 +166,16 @@ def _side_by_side(experiment: Experiment, data: Dataset, options: argparse.Names
 def _train(
     experiment: Experiment, folders: dict[int, Path], data: Dataset, options: argparse.Namespace
 ) -> Mapping[int, Record | DivergedError]:
-    """Train these seeds, side by side where that is asked for."""
+    """Train these seeds, side by side where that is asked for, while no other process does."""
+    with contextlib.ExitStack() as held:
+        for folder in folders.values():
+            held.enter_context(alone_in(folder))
+        return _train_held(experiment, folders, data, options)
+
+
+def _train_held(
+    experiment: Experiment, folders: dict[int, Path], data: Dataset, options: argparse.Namespace
+) -> Mapping[int, Record | DivergedError]:
     for folder in folders.values():
         if (folder / CHECKPOINT).exists() and not options.resume:
             print(
