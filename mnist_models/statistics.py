@@ -153,6 +153,35 @@ def aggregate(records: Sequence[Record], assignment: Assignment) -> Aggregate:
     )
 
 
+class Best(NamedTuple):
+    """What choosing an epoch on the scored images is worth, in images.
+
+    Attributes:
+        runs: how many.
+        mean: of each run's best epoch.
+        gain: the mean of that less the run's final epoch.
+        highest: the best epoch of all.
+        total: images scored.
+    """
+
+    runs: int
+    mean: float
+    gain: float
+    highest: int
+    total: int
+
+
+def best(records: Sequence[Record]) -> Best | None:
+    """What the best epochs of these runs have, which no number here is; None without runs."""
+    if not records:
+        return None
+    tops = [max(epoch.test_correct for epoch in record.epochs) for record in records]
+    finals = [record.final.test_correct for record in records]
+    mean = statistics.mean(tops)
+    gain = mean - statistics.mean(finals)
+    return Best(len(records), mean, gain, max(tops), records[0].final.test_total)
+
+
 def _consistent(records: Sequence[Record], assignment: Assignment) -> int | None:
     if assignment.accuracy is None or assignment.consistent_epochs is None:
         return None

@@ -197,6 +197,17 @@ def test_every_claim_says_why_it_does_not_hold() -> None:
             assert f"- `{name}`: {' '.join(experiment.claim.problems)}\n" in reasons
 
 
+def test_a_claim_shows_what_its_chosen_epoch_is_worth() -> None:
+    text = reproduction(rows(records("steps-6", [9_960, 9_940], [9_950, 9_950])))
+    assert (
+        "three things changed at once. Chosen by its test accuracy, the best epoch of the 2 runs, "
+        "in the mean, here would be 99.55 %, 0.10 points above the last, and the best of them all "
+        "99.60 %.\n" in text
+    )
+    text = reproduction(rows(records("steps-6", [9_960, 9_940])))
+    assert "the best epoch of the run here would be 99.60 %, 0.20 points above the last.\n" in text
+
+
 @pytest.mark.parametrize("system", systems(published=True), ids=lambda system: system.name)
 def test_a_section_has_target_result_and_analysis_of_every_step(system: System) -> None:
     found = rows({}, system)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from mnist_models.assignment import ASSIGNMENTS, CARD
 from mnist_models.record import Data, Record
-from mnist_models.statistics import SeedsError, aggregate, compare
+from mnist_models.statistics import SeedsError, aggregate, best, compare
 
 from .test_checks_record import run
 
@@ -31,6 +31,12 @@ def test_three_seeds() -> None:
 def test_the_best_epoch_counts_for_nothing() -> None:
     found = aggregate(seeds(9_930, before=9_999), CARD)
     assert (found.mean, found.deviation, found.consistent) == (9_930, None, 0)
+
+
+def test_what_a_chosen_epoch_is_worth() -> None:
+    found = best(seeds(9_930, 9_945, 9_999, before=9_950))
+    assert found == (3, (9_950 + 9_950 + 9_999) / 3, (20 + 5 + 0) / 3, 9_999, 10_000)
+    assert best([]) is None
 
 
 def test_consistency_counts_seeds() -> None:

@@ -14,7 +14,7 @@ from mnist_models.models import EXPERIMENTS, Claim, Experiment, System
 from mnist_models.record import Record
 from mnist_models.report.markdown import table
 from mnist_models.report.status import LAST, SHARE, accuracy, intervals
-from mnist_models.statistics import Aggregate, Comparison, aggregate, compare
+from mnist_models.statistics import Aggregate, Best, Comparison, aggregate, best, compare
 from mnist_models.tables import percent
 
 _HEADER = (
@@ -39,6 +39,7 @@ class Row:
         after: likewise at the output.
         found: the aggregate of its records, against this project's card; None without records.
         difference: of an ablation, to what it ablates, over the seeds that both have.
+        best: what its best epochs would have been, which is what was claimed; None without records.
     """
 
     experiment: Experiment
@@ -47,6 +48,7 @@ class Row:
     after: int | None
     found: Aggregate | None
     difference: Comparison | None = None
+    best: Best | None = None
 
     @property
     def reproduced(self) -> bool | None:
@@ -86,6 +88,7 @@ def _row(experiment: Experiment, records: Mapping[str, Sequence[Record]]) -> Row
         measured.receptive_field_output,
         aggregate(group, CARD) if group else None,
         compare(group, base),
+        best(group),
     )
 
 
@@ -169,7 +172,22 @@ def _why(found: Iterable[Row]) -> Iterable[str]:
     for row in found:
         if row.experiment.claim is not None:
             problems = " ".join(row.experiment.claim.problems)
-            yield f"- `{row.experiment.name}`: {problems}\n"
+            yield f"- `{row.experiment.name}`: {problems}{_by_choice(row)}\n"
+
+
+def _by_choice(row: Row) -> str:
+    """What choosing an epoch on the test set is worth, as measured here; empty without records."""
+    found = row.best
+    if found is None:
+        return ""
+    mean, highest = percent(found.mean, found.total), percent(found.highest, found.total)
+    of = "the run" if found.runs == 1 else f"the {found.runs} runs, in the mean,"
+    most = "" if found.runs == 1 else f", and the best of them all {highest}"
+    gain = f"{100 * found.gain / found.total:.2f} points"
+    return (
+        f" Chosen by its test accuracy, the best epoch of {of} here would be {mean}, {gain} above "
+        f"the last{most}."
+    )
 
 
 def section(system: System, found: Iterable[Row], pictures: str = "") -> str:
