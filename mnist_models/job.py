@@ -134,11 +134,14 @@ def alone_in(folder: Path) -> Iterator[None]:
 
     Raises:
         LockedError: another process holds it.
+        PermissionError: it cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / _LOCK)
     try:
         lock.acquire(timeout=0)
+    except PermissionError:
+        raise PermissionError(f"{folder} cannot be written; choose another --out") from None
     except Timeout:
         raise LockedError(
             f"{folder} is held by another process, which writes there; let it end, or choose "

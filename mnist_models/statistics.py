@@ -177,9 +177,8 @@ def best(records: Sequence[Record]) -> Best | None:
         return None
     tops = [max(epoch.test_correct for epoch in record.epochs) for record in records]
     finals = [record.final.test_correct for record in records]
-    mean = statistics.mean(tops)
-    gain = mean - statistics.mean(finals)
-    return Best(len(records), mean, gain, max(tops), records[0].final.test_total)
+    gain = statistics.mean([top - final for top, final in zip(tops, finals, strict=True)])
+    return Best(len(records), statistics.mean(tops), gain, max(tops), records[0].final.test_total)
 
 
 def _consistent(records: Sequence[Record], assignment: Assignment) -> int | None:

@@ -209,6 +209,7 @@ class Accuracy:
         split: what was scored after the last of them.
         seeds: which.
         total: images scored.
+        side_by_side: seeds in one network, at most, in the way that has several.
         against: the way that the others are compared with.
         correct: way -> images answered correctly, seed by seed.
         provenance: of code, versions and device.
@@ -220,13 +221,19 @@ class Accuracy:
     split: str
     seeds: list[int]
     total: int
+    side_by_side: int
     against: str
     correct: dict[str, list[int]]
     provenance: Provenance
 
     def __post_init__(self) -> None:
-        if self.against not in self.correct or len(self.seeds) < 2:
-            raise SchemaError(f"against: found {self.against!r}, expected one of two seeds or more")
+        if min(self.total, self.epochs, self.side_by_side) < 1:
+            counts = f"{self.total}, {self.epochs} and {self.side_by_side}"
+            raise SchemaError(f"total, epochs, side_by_side: found {counts}, expected from 1")
+        if len(set(self.seeds)) < max(2, len(self.seeds)):
+            raise SchemaError(f"seeds: found {self.seeds}, expected two or more, each once")
+        if self.against not in self.correct:
+            raise SchemaError(f"against: found {self.against!r}, expected one of the ways")
         for way, found in self.correct.items():
             if len(found) != len(self.seeds) or not all(0 <= n <= self.total for n in found):
                 raise SchemaError(

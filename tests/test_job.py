@@ -144,6 +144,18 @@ def test_a_folder_has_one_at_work(job: Job) -> None:
     assert work(job).fresh
 
 
+def test_a_folder_that_cannot_be_written_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(path: object, *arguments: object) -> int:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("filelock._unix.os.open", refused)  # root may write everywhere
+    said = "there cannot be written; choose another --out"
+    with pytest.raises(PermissionError, match=said), alone_in(tmp_path / "there"):
+        pass
+
+
 def test_a_hold_dies_with_its_owner(job: Job) -> None:
     source = (
         "import sys, time, pathlib; from mnist_models.job import alone_in\n"

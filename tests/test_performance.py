@@ -68,7 +68,7 @@ def test_accuracies_are_compared_seed_by_seed() -> None:
     assert lines[4] == (
         "| the same | 98.20 % ± 0.20 | 98.00 % | 98.40 % | +0.000 | +0.000 to +0.000 | - |"
     )
-    assert "`steps-6`, 15 epochs, 3 seeds each, scored once" in lines[-1]
+    assert "`steps-6`, 15 epochs, 3 seeds each, 2 at a time where side by side" in lines[-1]
     assert "1,000 validation images" in lines[-1]
     assert (
         "| accuracy | cpu: some, 2 threads | 2 | python 3.11, torch 2.6 |  |  |"

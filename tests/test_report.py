@@ -206,6 +206,10 @@ def test_a_claim_shows_what_its_chosen_epoch_is_worth() -> None:
     )
     text = reproduction(rows(records("steps-6", [9_960, 9_940])))
     assert "the best epoch of the run here would be 99.60 %, 0.20 points above the last.\n" in text
+    text = reproduction(rows(records("steps-6", [9_940, 9_960], [9_940, 9_950])))
+    assert "at once. Here no epoch of any of the 2 runs is better than the last, by" in text
+    text = reproduction(rows(records("blocks-1", [9_960, 9_940])))  # claimed of training images
+    assert "by its test accuracy" not in text
 
 
 @pytest.mark.parametrize("system", systems(published=True), ids=lambda system: system.name)

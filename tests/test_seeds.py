@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -107,8 +109,9 @@ def test_another_record_in_the_way_shows_before_any_training(
 def test_a_folder_at_which_another_is_at_work_is_left_alone(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder = tmp_path / "digits-test" / "steps-3" / "seed-1"
-    arguments = ("--seeds", "0-1", "--stacked", 2, "--out", tmp_path)
+    """It shows before anything is trained, though it would be the turn of the last group."""
+    folder = tmp_path / "digits-test" / "steps-3" / "seed-2"
+    arguments = ("--seeds", "0-2", "--stacked", 2, "--out", tmp_path)
     with alone_in(folder):
         for more in ((), ("--force",), ("--resume",)):
             assert train(*arguments, *more) == 2
@@ -116,8 +119,26 @@ def test_a_folder_at_which_another_is_at_work_is_left_alone(
             assert f"{folder} is held by another process, which writes there" in error
     assert find_records(tmp_path) == []
     assert train(*arguments) == 0
-    assert [load_record(found).seed for found in find_records(tmp_path)] == [0, 1]
+    assert [load_record(found).seed for found in find_records(tmp_path)] == [0, 1, 2]
     assert not list(tmp_path.rglob(".lock"))
+
+
+def test_a_run_that_another_ended_meanwhile_is_not_trained_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = ("--seeds", "0-1", "--out", tmp_path)
+
+    @contextlib.contextmanager
+    def late(folder: Path) -> Iterator[None]:
+        monkeypatch.undo()
+        assert train("--seed", 0, "--out", tmp_path) == 0  # while this one asks for the folder
+        with alone_in(folder):
+            yield
+
+    monkeypatch.setattr("mnist_models.cli.training.alone_in", late)
+    assert train(*arguments) == 0
+    assert "seed-0 holds this very run already" in capsys.readouterr().err
+    assert len(find_records(tmp_path)) == 2
 
 
 @pytest.mark.parametrize(

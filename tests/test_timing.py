@@ -23,6 +23,8 @@ from .test_timings import accuracy_of, bench_of, choices_of
         (["--accuracy", "--choices"], "--accuracy compares how they answer; choose one"),
         (["--seeds", "0-3"], "say what --accuracy trains; add --accuracy"),
         (["--epochs", "3"], "say what --accuracy trains; add --accuracy"),
+        (["--accuracy", "--rounds", "3"], "say what is timed, and --accuracy times nothing"),
+        (["--accuracy", "--steps", "3"], "say what is timed, and --accuracy times nothing"),
     ],
 )
 def test_options_that_do_not_go_together(
@@ -98,7 +100,7 @@ def test_accuracies_are_printed_as_json_and_kept(
     found = read(Accuracy, json.loads(captured.out))
     assert (found.seeds, found.epochs, found.total) == ([3, 5], 1, 100)
     assert json.loads(log.read_text()) == [found.to_dict()]
-    assert "4/4" in captured.err  # two runs alone, twice two at once
+    assert "5/5" in captured.err  # two runs alone, twice, and both at once
     assert asked == [True]
 
 

@@ -103,6 +103,7 @@ def accuracy_of(device: str = "cpu: some, 2 threads") -> Accuracy:
         split="validation",
         seeds=[0, 1, 2],
         total=1_000,
+        side_by_side=2,
         against="one by one",
         correct={
             "one by one": [980, 982, 984],
@@ -227,8 +228,12 @@ def test_a_spread_needs_rounds() -> None:
     ("field", "value", "found"),
     [
         ("against", "nothing", "against: found 'nothing'"),
-        ("seeds", [0], "expected one of two seeds or more"),
+        ("seeds", [0], "expected two or more, each once"),
+        ("seeds", [0, 1, 1], "expected two or more, each once"),
         ("seeds", [0, 1], "expected 2 numbers from 0 to 1000"),
+        ("epochs", 0, "total, epochs, side_by_side: found 1000, 0 and 2, expected from 1"),
+        ("side_by_side", 0, "found 1000, 15 and 0"),
+        ("total", 0, "found 0, 15 and 2"),
         ("total", 983, r"correct\.one by one: .* expected 3 numbers from 0 to 983"),
     ],
 )

@@ -5,29 +5,30 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+import torch
+
 from mnist_models.bench.turns import BenchError, Told, nothing
-from mnist_models.bench.variants import Stacked
+from mnist_models.bench.variants import Change, Stacked, rounded
 from mnist_models.data import Dataset
 from mnist_models.models import Experiment, find_experiment
 from mnist_models.optimisation import end_epoch
 from mnist_models.provenance import environment, provenance
 from mnist_models.run import start
 from mnist_models.score import score
-from mnist_models.stacked import SideBySide
+from mnist_models.stacked import SIDE_BY_SIDE, refuse_unstackable
 from mnist_models.timings import ACCURACY, Accuracy
 from mnist_models.train import refuse_divergence, step_for, train_epoch
 
 EXPERIMENT = "steps-6"
 SEEDS = tuple(range(10))
 ALONE = "one by one"
-SIDE_BY_SIDE = 5  # seeds in one network: half of them, so that all of two groups are alike
-STACKED = f"{SIDE_BY_SIDE} side by side"
-ROUNDED = f"{STACKED}, bfloat16 autocast"
+ROUNDED = "one by one, bfloat16 autocast"
+STACKED = "side by side"
 
 
-def accuracy_turns(seeds: int, epochs: int) -> int:
+def accuracy_turns(seeds: int, epochs: int, device: torch.device) -> int:
     """How often `measure_accuracy` tells its listener."""
-    return epochs * (seeds + 2 * -(-seeds // SIDE_BY_SIDE))
+    return epochs * (2 * seeds + -(-seeds // SIDE_BY_SIDE[device.type]))
 
 
 def measure_accuracy(
@@ -38,7 +39,7 @@ def measure_accuracy(
     experiment: str = EXPERIMENT,
     listener: Told = nothing,
 ) -> Accuracy:
-    """Train the seeds to the end alone, side by side, and side by side in bfloat16.
+    """Train the seeds to the end one by one, so in bfloat16, and as many side by side as `train`.
 
     Args:
         data: on the device to train on; its images held out are scored after the last epoch.
@@ -49,6 +50,7 @@ def measure_accuracy(
 
     Raises:
         BenchError: fewer than two seeds.
+        StackError: seeds of the experiment cannot go side by side.
         DivergedError: a loss is no number any more.
     """
     if len(seeds) < 2:
@@ -56,14 +58,15 @@ def measure_accuracy(
     found = find_experiment(experiment)
     if epochs is not None:
         found = replace(found, recipe=replace(found.recipe, epochs=epochs))
-    groups = [seeds[first : first + SIDE_BY_SIDE] for first in range(0, len(seeds), SIDE_BY_SIDE)]
-    correct = {ALONE: [_alone(found, seed, data, listener) for seed in seeds]}
-    for way in (STACKED, ROUNDED):
-        correct[way] = []
-        for group in groups:
-            trainer = Stacked(found, data, group, bfloat16=way == ROUNDED)
-            correct[way] += _side_by_side(trainer.side, data, listener)
+    refuse_unstackable(found)
     device = data.train.images.device
+    width = SIDE_BY_SIDE[device.type]
+    groups = [seeds[first : first + width] for first in range(0, len(seeds), width)]
+    correct = {
+        ALONE: [_alone(found, seed, data, listener) for seed in seeds],
+        ROUNDED: [_alone(found, seed, data, listener, rounded) for seed in seeds],
+        STACKED: [n for group in groups for n in _side_by_side(found, group, data, listener)],
+    }
     return Accuracy(
         kind=ACCURACY,
         experiment=experiment,
@@ -71,15 +74,23 @@ def measure_accuracy(
         split=data.split,
         seeds=list(seeds),
         total=len(data.held_out),
+        side_by_side=min(width, len(seeds)),
         against=ALONE,
         correct=correct,
         provenance=provenance(device, [environment(device)]),
     )
 
 
-def _alone(experiment: Experiment, seed: int, data: Dataset, told: Told) -> int:
+def _alone(
+    experiment: Experiment,
+    seed: int,
+    data: Dataset,
+    told: Told,
+    change: Change = lambda run: None,
+) -> int:
     """Images answered correctly after the last epoch."""
     run = start(experiment, seed, len(data.train), data.train.images.device)
+    change(run)
     step = step_for(run, data)
     for number in range(1, run.recipe.epochs + 1):
         trained = train_epoch(run, data, number, lambda progress: None, step)
@@ -88,11 +99,13 @@ def _alone(experiment: Experiment, seed: int, data: Dataset, told: Told) -> int:
     return score(run.scored, data.held_out).correct
 
 
-def _side_by_side(side: SideBySide, data: Dataset, told: Told) -> list[int]:
+def _side_by_side(
+    experiment: Experiment, seeds: Sequence[int], data: Dataset, told: Told
+) -> list[int]:
     """As `_alone`, of each seed."""
-    recipe = side.run.recipe
-    for number in range(1, recipe.epochs + 1):
+    side = Stacked(experiment, data, seeds).side
+    for number in range(1, experiment.recipe.epochs + 1):
         for trained in side.train_epoch(data, number, lambda progress: None):
-            refuse_divergence(trained, recipe, number)
+            refuse_divergence(trained, experiment.recipe, number)
         told()
     return [score(lane.run.scored, data.held_out).correct for lane in side.lanes]

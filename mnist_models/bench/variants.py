@@ -118,14 +118,15 @@ def torch_dropout(run: Run) -> None:
 
 
 def rounded(run: Run) -> None:
-    """Products of layers in bfloat16, forward and backward.
+    """Products of layers in bfloat16, forward and backward; scored in full precision.
 
     The block of torch's autocast ends with each forward pass: it casts a weight once, so that
     steps within one block would all compute with the weights of the first.
     """
-    device = next(run.model.parameters()).device
-    forward = torch.autocast(device.type, torch.bfloat16)(run.model.forward)
-    run.model.forward = lambda maps: forward(maps).float()
+    model, device = run.model, next(run.model.parameters()).device
+    forward = model.forward
+    half = torch.autocast(device.type, torch.bfloat16)(forward)
+    model.forward = lambda maps: half(maps).float() if model.training else forward(maps)
 
 
 def compiled(run: Run) -> None:

@@ -31,6 +31,7 @@ from mnist_models.tables import table
 from mnist_models.timings import EPOCHS, FILE, Accuracy, Bench, Choices, Ratio
 
 _SPREAD = ("median", "lowest", "highest")
+_ROUNDS, _STEPS = 5, 96
 
 
 def add_bench(commands: Commands) -> None:
@@ -44,14 +45,13 @@ def add_bench(commands: Commands) -> None:
         "bench --rounds 7",
     )
     command.add_argument(
-        "--rounds", type=whole(1), default=5, metavar="N", help="turns of each (default: 5)"
+        "--rounds", type=whole(1), metavar="N", help=f"turns of each (default: {_ROUNDS})"
     )
     command.add_argument(
         "--steps",
         type=whole(1),
-        default=96,
         metavar="N",
-        help="steps of a turn, of 64 images; best a multiple of 32 (default: 96)",
+        help=f"steps of a turn, of 64 images; best a multiple of 32 (default: {_STEPS})",
     )
     command.add_argument(
         "--full",
@@ -73,8 +73,8 @@ def add_bench(commands: Commands) -> None:
     command.add_argument(
         "--accuracy",
         action="store_true",
-        help=f"instead, train seeds of {EXPERIMENT} to the end one by one, side by side, and so "
-        "in bfloat16, and compare how they answer the validation images",
+        help=f"instead, train seeds of {EXPERIMENT} to the end one by one, so in bfloat16, and "
+        "side by side, and compare how they answer the validation images",
     )
     command.add_argument(
         "--seeds", type=seeds, metavar="LIST", help="with --accuracy: which (default: 0-9)"
@@ -95,6 +95,7 @@ def run_bench(options: argparse.Namespace) -> int:
     data = load_data(options, "mnist", validation=options.accuracy)
     if options.accuracy:
         return _accuracy(options, data)
+    options.rounds, options.steps = options.rounds or _ROUNDS, options.steps or _STEPS
     if options.choices:
         return _choices(options, data)
     full = options.full or 0
@@ -124,13 +125,18 @@ def _refuse_misfits(options: argparse.Namespace) -> None:
         )
     if (options.seeds or options.epochs) and not options.accuracy:
         raise UsageError("--seeds and --epochs say what --accuracy trains; add --accuracy")
+    if (options.rounds or options.steps) and options.accuracy:
+        raise UsageError("--rounds and --steps say what is timed, and --accuracy times nothing")
 
 
 def _accuracy(options: argparse.Namespace, data: Dataset) -> int:
     chosen = options.seeds or SEEDS
     epochs = options.epochs or find_experiment(EXPERIMENT).recipe.epochs
     with tqdm(
-        total=accuracy_turns(len(chosen), epochs), desc="bench", unit="epoch", file=sys.stderr
+        total=accuracy_turns(len(chosen), epochs, data.train.images.device),
+        desc="bench",
+        unit="epoch",
+        file=sys.stderr,
     ) as bar:
         result = measure_accuracy(
             data, seeds=chosen, epochs=epochs, listener=lambda: bar.update() and None

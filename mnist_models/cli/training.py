@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -126,18 +127,48 @@ def run_train(options: argparse.Namespace) -> int:
         for seed in wanted
     }
     identity = identity_of(experiment, 0, data, experiment.build())
-    found = {  # all of them first: another record in the way shows before hours of training
-        seed: None if options.force else standing(identity | {"seed": seed}, folder)
-        for seed, folder in folders.items()
-    }
-    shown = {}
+    # All of them first: what is in the way of one shows before hours of training another.
+    shown = {} if options.force else _standing(identity, folders, options)
+    with contextlib.ExitStack() as held:
+        todo = {seed: folder for seed, folder in folders.items() if seed not in shown}
+        for folder in todo.values():
+            held.enter_context(alone_in(folder))
+        if not options.force:  # another process may have ended one meanwhile
+            shown |= _standing(identity, todo, options)
+        todo = {seed: folder for seed, folder in todo.items() if seed not in shown}
+        status = _train_all(experiment, todo, data, options, shown)
+    if options.json:
+        show_json([shown[seed] for seed in wanted] if options.seeds else shown[wanted[0]])
+    warn(notes)
+    return status
+
+
+Shown = dict[int, dict[str, object]]
+
+
+def _standing(
+    identity: dict[str, Any], folders: Mapping[int, Path], options: argparse.Namespace
+) -> Shown:
+    """Those of the runs that stand already, shown."""
+    found = {seed: standing(identity | {"seed": seed}, at) for seed, at in folders.items()}
+    shown: Shown = {}
     for seed, record in found.items():
         if record is not None:
             folder = folders[seed]
             print(f"{folder} holds this very run already; --force trains it again", file=sys.stderr)
             shown[seed] = _show_run(record, folder, as_json=options.json)
-    todo = [seed for seed in wanted if seed not in shown]
-    width, status = _side_by_side(experiment, data, options), 0
+    return shown
+
+
+def _train_all(
+    experiment: Experiment,
+    folders: Mapping[int, Path],
+    data: Dataset,
+    options: argparse.Namespace,
+    shown: Shown,
+) -> int:
+    """Train, and show, group by group; gives the exit status."""
+    width, status, todo = _side_by_side(experiment, data, options), 0, list(folders)
     for first in range(0, len(todo), width):
         group = {seed: folders[seed] for seed in todo[first : first + width]}
         for seed, outcome in _train(experiment, group, data, options).items():
@@ -147,9 +178,6 @@ def run_train(options: argparse.Namespace) -> int:
                 status = 2
             else:
                 shown[seed] = _show_run(outcome, group[seed], as_json=options.json)
-    if options.json:
-        show_json([shown[seed] for seed in wanted] if options.seeds else shown[wanted[0]])
-    warn(notes)
     return status
 
 
@@ -166,16 +194,7 @@ def _side_by_side(experiment: Experiment, data: Dataset, options: argparse.Names
 def _train(
     experiment: Experiment, folders: dict[int, Path], data: Dataset, options: argparse.Namespace
 ) -> Mapping[int, Record | DivergedError]:
-    """Train these seeds, side by side where that is asked for, while no other process does."""
-    with contextlib.ExitStack() as held:
-        for folder in folders.values():
-            held.enter_context(alone_in(folder))
-        return _train_held(experiment, folders, data, options)
-
-
-def _train_held(
-    experiment: Experiment, folders: dict[int, Path], data: Dataset, options: argparse.Namespace
-) -> Mapping[int, Record | DivergedError]:
+    """Train these seeds, side by side where that is asked for."""
     for folder in folders.values():
         if (folder / CHECKPOINT).exists() and not options.resume:
             print(

@@ -21,9 +21,10 @@ def accuracies(found: Accuracy) -> str:
 def what(found: Accuracy) -> str:
     """What the table shows, in a sentence or two."""
     return (
-        f"`{found.experiment}`, {found.epochs} epochs, {len(found.seeds)} seeds each, scored once, "
-        f"after the last epoch, on {found.total:,} {found.split} images. Differences are seed by "
-        "seed; p is that of a paired t-test."
+        f"`{found.experiment}`, {found.epochs} epochs, {len(found.seeds)} seeds each, "
+        f"{found.side_by_side} at a time where side by side, scored once, after the last epoch, on "
+        f"{found.total:,} {found.split} images. Differences are seed by seed; p is that of a "
+        "paired t-test."
     )
 
 
@@ -40,5 +41,5 @@ def rows(found: Accuracy) -> Iterator[tuple[str, ...]]:
             yield (way, *shown, "", "", "")
             continue
         low, high = (f"{points * end:+.3f}" for end in difference.interval)
-        p = "-" if difference.p is None else f"{difference.p:.3f}"
+        p = "-" if difference.p is None else f"{difference.p:.2g}"
         yield (way, *shown, f"{points * difference.mean:+.3f}", f"{low} to {high}", p)

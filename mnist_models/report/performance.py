@@ -24,8 +24,8 @@ from mnist_models.timings import (
 
 _FIGURES = "figures"  # beside the document
 _UNMEASURED = (
-    "**Not measured yet**: it needs an otherwise idle machine, and "
-    f"`bench{{option}} --log {FILE.as_posix()}`.\n"
+    f"**Not measured yet**: `bench{{option}} --log {FILE.as_posix()}` does, on an otherwise idle "
+    "machine.\n"
 )
 _VERDICTS = {True: "kept", False: "**broken**", None: ""}
 Measurement = TypeVar("Measurement", Bench, Choices, Accuracy)

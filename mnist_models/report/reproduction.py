@@ -39,7 +39,7 @@ class Row:
         after: likewise at the output.
         found: the aggregate of its records, against this project's card; None without records.
         difference: of an ablation, to what it ablates, over the seeds that both have.
-        best: what its best epochs would have been, which is what was claimed; None without records.
+        best: what its best epochs have, chosen on the test images; None without records.
     """
 
     experiment: Experiment
@@ -178,8 +178,13 @@ def _why(found: Iterable[Row]) -> Iterable[str]:
 def _by_choice(row: Row) -> str:
     """What choosing an epoch on the test set is worth, as measured here; empty without records."""
     found = row.best
-    if found is None:
+    if found is None or row.experiment.claim is None:
         return ""
+    if row.experiment.claim.measured_on == "training":
+        return ""  # its best epoch was not chosen on the test set
+    if found.gain == 0:
+        runs = "the run" if found.runs == 1 else f"any of the {found.runs} runs"
+        return f" Here no epoch of {runs} is better than the last, by its test accuracy."
     mean, highest = percent(found.mean, found.total), percent(found.highest, found.total)
     of = "the run" if found.runs == 1 else f"the {found.runs} runs, in the mean,"
     most = "" if found.runs == 1 else f", and the best of them all {highest}"
