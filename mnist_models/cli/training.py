@@ -120,6 +120,8 @@ def run_train(options: argparse.Namespace) -> int:
     if options.epochs is not None:
         recipe = replace(experiment.recipe, epochs=options.epochs)
         experiment = replace(experiment, recipe=recipe)
+    if options.stacked:  # refused before it leaves a folder
+        refuse_unstackable(experiment)
     data, notes = load_noting(options, device_of(options))
     wanted = options.seeds or [options.seed or 0]
     folders = {
