@@ -206,7 +206,8 @@ class _Slot:
             if not future.set_running_or_notify_cancel():
                 continue
             try:
-                future.set_result(self._ready().submit(call, *arguments, **named).result())
+                asked = self._ready().submit(_called, call, arguments, named)
+                future.set_result(asked.result())
             except BaseException as error:
                 if isinstance(error, BrokenExecutor):
                     self._close()  # the next call makes it anew
@@ -235,7 +236,6 @@ class _Slot:
 
 def _settle(place: Place) -> None:
     """The first thing that a worker process does."""
-    signal.signal(signal.SIGTERM, _leave)
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[name] = str(place.threads)
     if place.gpu is not None:
@@ -243,6 +243,15 @@ def _settle(place: Place) -> None:
     if place.cores:
         os.sched_setaffinity(0, place.cores)
     threading.Thread(target=_outlive_nobody, daemon=True).start()
+
+
+def _called(call: Callable[..., Any], arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:
+    """A call, which SIGTERM ends as an exception; before and after it SIGTERM just ends all."""
+    before = signal.signal(signal.SIGTERM, _leave)
+    try:
+        return call(*arguments, **named)
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _leave(number: int, frame: object) -> NoReturn:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import sys
+import threading
 import time
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
 
 import pytest
 from distributed import KilledWorker
@@ -95,6 +98,41 @@ def test_ctrl_c_reaches_no_worker() -> None:
         assert busy.exception() is None
 
 
+def end_slowly(note: str) -> int:
+    def ending() -> None:
+        Path(note).touch()
+        time.sleep(30)
+
+    atexit.register(ending)
+    return os.getpid()
+
+
+def test_a_worker_that_is_ending_anyway_says_nothing_when_terminated(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    note = tmp_path / "ending"
+
+    def terminate() -> None:
+        while not note.exists():
+            time.sleep(0.01)
+        os.kill(worker, signal.SIGTERM)
+
+    began = time.monotonic()
+    with local([Place((), 1)]) as executor:
+        worker = executor.submit(end_slowly, str(note)).result()
+        killer = threading.Thread(target=terminate)
+        killer.start()
+    killer.join()
+    assert time.monotonic() - began < 20  # it was still ending
+    assert capfd.readouterr().err == ""
+
+
+def doze(seconds: float, *, deaf: bool) -> None:
+    if deaf:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    time.sleep(seconds)
+
+
 @pytest.mark.parametrize("deaf", [False, True])
 def test_an_exception_ends_all_workers_at_once(deaf: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mnist_models.workers._GRACE", 0.5)
@@ -102,9 +140,8 @@ def test_an_exception_ends_all_workers_at_once(deaf: bool, monkeypatch: pytest.M
     began = time.monotonic()
     with pytest.raises(KeyboardInterrupt), local([ANYWHERE]) as executor:
         worker = executor.submit(os.getpid).result()
-        if deaf:
-            executor.submit(signal.signal, signal.SIGTERM, signal.SIG_IGN).result()
-        waiting += [executor.submit(time.sleep, 60), executor.submit(os.getpid)]
+        executor.submit(doze, 0, deaf=False).result()  # it has imported this module
+        waiting += [executor.submit(doze, 60, deaf=deaf), executor.submit(os.getpid)]
         while not waiting[0].running():
             time.sleep(0.01)
         time.sleep(0.2)
