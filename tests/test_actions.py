@@ -48,7 +48,9 @@ class Runner:
     def outputs(self) -> dict[str, str]:
         found, lines = {}, iter(self.read("output").splitlines())
         for line in lines:
-            name, end = re.fullmatch(r"([\w-]+)<<(\S+)", line).groups()  # type: ignore[union-attr]
+            opened = re.fullmatch(r"([\w-]+)<<(\S+)", line)
+            assert opened, line
+            name, end = opened.groups()
             value = []
             while (line := next(lines)) != end:
                 value.append(line)

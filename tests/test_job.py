@@ -235,7 +235,7 @@ def test_a_worker_with_other_code_or_data_is_refused(job: Job, tmp_path: Path) -
 
 
 def test_a_plan_looks_at_every_folder_first(digits: Dataset, tmp_path: Path) -> None:
-    def planned(*experiments: object, seeds: range = range(3)):  # type: ignore[no-untyped-def]
+    def planned(*experiments: Experiment, seeds: range = range(3)) -> Plan:
         with board_in(tmp_path) as board:
             return plan(experiments, seeds, digits, tmp_path, board=board, source=DIGITS, threads=1)
 
