@@ -1,45 +1,32 @@
 """Augmentation of a whole batch at once, every image with parameters of its own.
 
 Each transform equals torchvision's on 8-bit PIL images at the same parameters, pixel by pixel
-(the bilinear affine, torchvision's on tensors within one grey level):
-the published systems augment that way, and each of their steps rounds to whole grey levels.
+(bilinear ones, torchvision's on tensors within one grey level): the published systems augment that
+way, and each of their steps rounds to whole grey levels. Distortion is this project's own.
 For each there is a function that draws the parameters from torch's global generator of the
 device and one that applies them. Nothing here waits for the device.
 """
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mnist_models.recipe import Affine, CropResize, Elastic, Jitter, Rotation, Transform
+from mnist_models.recipe import (
+    Affine,
+    CropResize,
+    Distortion,
+    Elastic,
+    Jitter,
+    Rotation,
+    Transform,
+)
+from mnist_models.sampling import SIDE, Motion, distort, move, rotate, warp
 
-SIDE = 28  # pixels
-_BITS = 16  # after the point, in the fixed-point coordinates that Pillow uses for affine maps
-_ONE = 1 << _BITS  # one pixel
-_PADDED = 1 + SIDE + 2  # black columns left and right; blending reads one pixel further right
 _WEIGHT = 1 << 22  # one, in the fixed-point weights that Pillow resizes with
-
-
-class Motion(NamedTuple):
-    """Parameters of an affine map about the image centre, each ``(B,)``.
-
-    Attributes:
-        angle: degrees, clockwise.
-        shift_x: pixels to the right, whole numbers as torchvision draws them.
-        shift_y: pixels downwards, likewise.
-        scale: factor.
-        shear: degrees, parallel to the x axis.
-    """
-
-    angle: Tensor
-    shift_x: Tensor
-    shift_y: Tensor
-    scale: Tensor
-    shear: Tensor
 
 
 class Light(NamedTuple):
@@ -77,14 +64,20 @@ def _transform(images: Tensor, transform: Transform) -> Tensor:
         case Jitter():
             return light(images, draw_light(transform, count, device))
         case CropResize():
-            chosen = draw_crop(transform, count, device)
-            if images.device.type != "cpu":  # the number of chosen ones is unknown to the host
-                return torch.where(chosen[:, None, None], crop(images, transform.size), images)
-            images = images.clone()
-            images[chosen] = crop(images[chosen], transform.size)
-            return images
+            return _cropped(images, draw_crop(transform, count, device), transform.size)
         case Elastic():
             return warp(images, draw_field(transform, count, device))
+        case Distortion():
+            motion = draw_motion(transform, count, device)
+            return distort(images, motion, draw_field(transform, count, device))
+
+
+def _cropped(images: Tensor, chosen: Tensor, size: int) -> Tensor:
+    if images.device.type != "cpu":  # the number of chosen ones is unknown to the host
+        return torch.where(chosen[:, None, None], crop(images, size), images)
+    images = images.clone()
+    images[chosen] = crop(images[chosen], size)
+    return images
 
 
 def draw_rotation(rotation: Rotation, count: int, device: torch.device) -> Tensor:
@@ -92,7 +85,7 @@ def draw_rotation(rotation: Rotation, count: int, device: torch.device) -> Tenso
     return _uniform(-rotation.degrees, rotation.degrees, count, device)
 
 
-def draw_motion(affine: Affine, count: int, device: torch.device) -> Motion:
+def draw_motion(affine: Affine | Distortion, count: int, device: torch.device) -> Motion:
     """What ``RandomAffine.get_params`` draws, shifts rounded to whole pixels, float32."""
     limit = affine.translate * SIDE
     return Motion(
@@ -118,7 +111,7 @@ def draw_crop(transform: CropResize, count: int, device: torch.device) -> Tensor
     return torch.rand(count, device=device) < transform.probability
 
 
-def draw_field(elastic: Elastic, count: int, device: torch.device) -> Tensor:
+def draw_field(elastic: Elastic | Distortion, count: int, device: torch.device) -> Tensor:
     """Where each pixel is taken from, relative to its place: pixels, ``(count, 2, 28, 28)``, x, y.
 
     Normal random numbers, blurred along either axis by weights whose squares sum to one, so that
@@ -129,61 +122,6 @@ def draw_field(elastic: Elastic, count: int, device: torch.device) -> Tensor:
     weights = F.normalize(weights, dim=1)
     field = torch.randn((count, 2, SIDE, SIDE), device=device, dtype=torch.float32)
     return (weights @ field @ weights.T).mul_(elastic.displacement)
-
-
-def rotate(images: Tensor, degrees: Tensor) -> Tensor:
-    """Counter-clockwise about the centre, nearest pixel, black outside.
-
-    uint8 ``(B, 28, 28)`` and degrees ``(B,)`` -> uint8 ``(B, 28, 28)``; equals
-    ``torchvision.transforms.functional.rotate`` on PIL images.
-    """
-    none = torch.zeros_like(degrees)
-    return move(images, Motion(-degrees, none, none, torch.ones_like(degrees), none))
-
-
-def move(
-    images: Tensor, motion: Motion, interpolation: Literal["nearest", "bilinear"] = "nearest"
-) -> Tensor:
-    """Shear, scale, rotate about the centre, then shift; black outside.
-
-    uint8 ``(B, 28, 28)`` -> uint8 ``(B, 28, 28)``. Nearest equals
-    ``torchvision.transforms.functional.affine`` on PIL images. Bilinear equals it on tensors,
-    within one grey level: there the outermost pixels blend with the black around them.
-    """
-    return _sampled(images, *_sources(motion), interpolation)
-
-
-def warp(images: Tensor, field: Tensor) -> Tensor:
-    """Take every pixel from where the field points, bilinear, black outside.
-
-    uint8 ``(B, 28, 28)`` and pixels ``(B, 2, 28, 28)`` -> uint8 ``(B, 28, 28)``; equals
-    ``torchvision.transforms.v2.functional.elastic`` on tensors, within one grey level.
-    """
-    x, y = field.mul(_ONE).round_().to(torch.int32).unbind(1)
-    centres = torch.arange(SIDE, dtype=torch.int32, device=field.device) * _ONE + _ONE // 2
-    return _sampled(images, x + centres, y + centres[:, None], "bilinear")
-
-
-def _sampled(
-    images: Tensor, x: Tensor, y: Tensor, interpolation: Literal["nearest", "bilinear"]
-) -> Tensor:
-    """The images at these places, int32 ``(B, 28, 28)`` as `_sources` gives them; in place."""
-    if interpolation == "bilinear":
-        x, y = x.sub_(_ONE // 2), y.sub_(_ONE // 2)  # from pixel borders to pixel centres
-    x, y = x.clamp_(-_ONE, SIDE * _ONE), y.clamp_(-_ONE, SIDE * _ONE)  # black borders, all beyond
-    first = torch.arange(len(images), dtype=torch.int32, device=images.device) * _PADDED**2
-    start = (first + _PADDED + 1)[:, None, None]
-    index = (y >> _BITS).mul_(_PADDED).add_(x >> _BITS).add_(start).flatten()
-    padded = F.pad(images, (1, 2, 1, 2)).flatten()
-    if interpolation == "nearest":
-        return padded.index_select(0, index).view_as(images)
-    right, below = ((t & (_ONE - 1)).to(torch.float32).div_(_ONE).flatten() for t in (x, y))
-    padded = padded.to(torch.float32)
-    corners = (padded[step:].index_select(0, index) for step in (0, 1, _PADDED, _PADDED + 1))
-    upper_left, upper_right, lower_left, lower_right = corners
-    upper = upper_left.lerp_(upper_right, right)
-    lower = lower_left.lerp_(lower_right, right)
-    return upper.lerp_(lower, below).round_().to(torch.uint8).view_as(images)
 
 
 def light(images: Tensor, light: Light) -> Tensor:
@@ -228,29 +166,6 @@ def _blend(levels: Tensor, factor: Tensor, with_mean: Tensor) -> Tensor:
     mean = levels.sum((1, 2)).add_(pixels // 2).div_(pixels, rounding_mode="floor")
     grey = torch.where(with_mean, mean, 0.0)[:, None, None]
     return levels.sub_(grey).mul_(factor[:, None, None]).add_(grey).clamp_(0, 255)
-
-
-def _sources(motion: Motion) -> tuple[Tensor, Tensor]:
-    """Where each output pixel's centre comes from: x and y, int32 ``(B, 28, 28)``.
-
-    In units of 1/65,536 pixel, from the left and upper border of the image. The inverse of
-    torchvision's affine matrix (``_get_inverse_affine_matrix``), rounded as Pillow's
-    ``affine_fixed`` does.
-    """
-    angle, shift_x, shift_y, scale, shear = (values.to(torch.float64) for values in motion)
-    sine, cosine = angle.deg2rad().sin(), angle.deg2rad().cos()
-    slant = shear.deg2rad().tan()
-    x_x, x_y = (cosine - sine * slant) / scale, (cosine * slant + sine) / scale
-    y_x, y_y = -sine / scale, cosine / scale
-    left, top = 0.5 - SIDE / 2 - shift_x, 0.5 - SIDE / 2 - shift_y  # centre of the first pixel
-    x_0 = x_x * left + x_y * top + SIDE / 2
-    y_0 = y_x * left + y_y * top + SIDE / 2
-    fixed = torch.stack((x_x, x_y, x_0, y_x, y_y, y_0)).mul_(_ONE).add_(0.5).floor_()
-    x_x, x_y, x_0, y_x, y_y, y_0 = fixed.to(torch.int32).unsqueeze(2)  # (B, 1) each
-    steps = torch.arange(SIDE, dtype=torch.int32, device=angle.device)
-    x = (x_y * steps + x_0)[:, :, None] + (x_x * steps)[:, None, :]
-    y = (y_y * steps + y_0)[:, :, None] + (y_x * steps)[:, None, :]
-    return x, y
 
 
 def _uniform(low: float, high: float, count: int, device: torch.device) -> Tensor:

@@ -57,7 +57,24 @@ class Elastic:
     smoothness: float  # pixels, standard deviation of the Gaussian that blurs the field
 
 
-Transform = Rotation | Affine | Jitter | CropResize | Elastic
+@dataclass(frozen=True)
+class Distortion:
+    """An affine map and, within it, a smooth field, drawn per image.
+
+    Both in one sampling, of the image with new rows and columns between its own: what is sampled
+    twice, or from the pixels alone, is blurred, and a network that learns from blurred strokes
+    answers sharp ones worse.
+    """
+
+    degrees: float  # the angle is uniform in [-degrees, degrees]
+    translate: float  # share of the image side, per axis, uniform in [-t, t], in whole pixels
+    scale: tuple[float, float]  # factor, uniform in [low, high]
+    shear: float  # degrees, parallel to the x axis, uniform in [-shear, shear]
+    displacement: float  # of the field, pixels per axis, root mean square
+    smoothness: float  # pixels, standard deviation of the Gaussian that blurs the field
+
+
+Transform = Rotation | Affine | Jitter | CropResize | Elastic | Distortion
 
 
 @dataclass(frozen=True)

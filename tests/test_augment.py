@@ -7,14 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor
-from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as reference
-from torchvision.transforms.v2.functional import elastic
 
 from mnist_models.augment import (
-    SIDE,
     Light,
-    Motion,
     augment,
     crop,
     draw_crop,
@@ -23,17 +19,19 @@ from mnist_models.augment import (
     draw_motion,
     draw_rotation,
     light,
-    move,
-    rotate,
-    warp,
 )
-from mnist_models.recipe import Affine, CropResize, Elastic, Jitter, Rotation, Transform
+from mnist_models.recipe import Affine, CropResize, Distortion, Elastic, Jitter, Rotation, Transform
+from mnist_models.sampling import SIDE, rotate
 
 CPU = torch.device("cpu")
 COUNT = 200
 STEPS_5 = (Rotation(7.0), Affine(7.0, 0.1, (0.8, 1.2), 10.0), Jitter(0.4, 0.4))
 BLOCKS = (CropResize(22, 0.1), Rotation(7.0))
-OWN = (Affine(10.0, 0.1, (0.9, 1.1), 10.0, "bilinear"), Elastic(0.7, 4.0))
+OWN = (
+    Affine(10.0, 0.1, (0.9, 1.1), 10.0, "bilinear"),
+    Elastic(0.7, 4.0),
+    Distortion(10.0, 0.1, (0.9, 1.1), 10.0, displacement=0.7, smoothness=4.0),
+)
 
 
 def noise(count: int = COUNT, seed: int = 0) -> Tensor:
@@ -61,88 +59,7 @@ def grey_difference(one: Tensor, other: Tensor) -> Tensor:
     return (one.to(torch.int16) - other.to(torch.int16)).abs()
 
 
-def by_pil(image: Tensor, motion: Motion, index: int) -> Tensor:
-    angle, shift_x, shift_y, scale, shear = (float(values[index]) for values in motion)
-    shift = [int(shift_x), int(shift_y)]
-    return back(reference.affine(pil(image), angle, shift, scale, [shear, 0.0]))
-
-
-# each function equals torchvision's at the same parameters
-
-
-def test_rotate_is_torchvisions() -> None:
-    torch.manual_seed(1)
-    images, degrees = noise(), draw_rotation(Rotation(30.0), COUNT, CPU)
-    expected = [
-        back(reference.rotate(pil(i), float(d))) for i, d in zip(images, degrees, strict=True)
-    ]
-    assert torch.equal(rotate(images, degrees), torch.stack(expected))
-
-
-@pytest.mark.parametrize(
-    "affine",
-    [
-        Affine(15.0),
-        Affine(0.0, translate=0.2),
-        Affine(0.0, scale=(0.6, 1.7)),
-        Affine(0.0, shear=25.0),
-        Affine(180.0, 0.3, (0.5, 2.0), 40.0),
-        STEPS_5[1],
-    ],
-)
-def test_nearest_move_is_torchvisions(affine: Affine) -> None:
-    torch.manual_seed(2)
-    images, motion = noise(), draw_motion(affine, COUNT, CPU)
-    expected = [by_pil(image, motion, index) for index, image in enumerate(images)]
-    assert torch.equal(move(images, motion), torch.stack(expected))
-
-
-def test_bilinear_move_is_torchvisions_within_a_grey_level() -> None:
-    torch.manual_seed(3)
-    images, motion = noise(), draw_motion(STEPS_5[1], COUNT, CPU)
-    expected = []
-    for index, image in enumerate(images):
-        angle, shift_x, shift_y, scale, shear = (float(values[index]) for values in motion)
-        moved = reference.affine(
-            image[None].to(torch.float32),
-            angle,
-            [int(shift_x), int(shift_y)],
-            scale,
-            [shear, 0.0],
-            interpolation=InterpolationMode.BILINEAR,
-        )
-        expected.append(moved[0].round())
-    difference = grey_difference(move(images, motion, "bilinear"), torch.stack(expected))
-    assert int(difference.max()) <= 1
-    # only ties of the rounding may fall to the other side
-    assert float(difference.to(torch.float32).mean()) < 0.02
-
-
-def test_warp_is_torchvisions_within_a_grey_level() -> None:
-    torch.manual_seed(3)
-    images, field = noise(), draw_field(Elastic(2.0, 3.0), COUNT, CPU)
-    expected = []
-    for image, shifts in zip(images, field, strict=True):
-        shares = shifts.movedim(0, -1)[None] / (SIDE / 2)  # of half a side, as torchvision has it
-        expected.append(elastic(image[None].to(torch.float32), shares)[0].round())
-    difference = grey_difference(warp(images, field), torch.stack(expected))
-    assert int(difference.max()) <= 1
-    assert float(difference.to(torch.float32).mean()) < 0.02
-
-
-@pytest.mark.parametrize(("displacement", "smoothness"), [(0.5, 4.0), (2.0, 2.0)])
-def test_a_field_is_as_strong_and_as_smooth_as_asked(
-    displacement: float, smoothness: float
-) -> None:
-    torch.manual_seed(5)
-    field = draw_field(Elastic(displacement, smoothness), 4_000, CPU)
-    strength = field.square().mean((0, 1)).sqrt()  # of each pixel, at the border too
-    assert strength.min() > 0.9 * displacement
-    assert strength.max() < 1.1 * displacement
-    centre, beside = field[:, :, 14, 14], field[:, :, 14, 16]
-    found = float((centre * beside).mean() / centre.square().mean())
-    # two blurs of one Gaussian correlate as a Gaussian of twice the variance
-    assert found == pytest.approx(np.exp(-(2.0**2) / (4 * smoothness**2)), abs=0.05)
+# light and crop equal torchvision's at the same parameters
 
 
 @pytest.mark.parametrize("jitter", [Jitter(0.4, 0.0), Jitter(0.0, 0.4), Jitter(0.4, 0.4)])
@@ -233,6 +150,21 @@ def test_share_of_cropped_images(probability: float) -> None:
     assert abs(share - probability) <= 0.015  # five standard errors
 
 
+@pytest.mark.parametrize(("displacement", "smoothness"), [(0.5, 4.0), (2.0, 2.0)])
+def test_a_field_is_as_strong_and_as_smooth_as_asked(
+    displacement: float, smoothness: float
+) -> None:
+    torch.manual_seed(5)
+    field = draw_field(Elastic(displacement, smoothness), 4_000, CPU)
+    strength = field.square().mean((0, 1)).sqrt()  # of each pixel, at the border too
+    assert strength.min() > 0.9 * displacement
+    assert strength.max() < 1.1 * displacement
+    centre, beside = field[:, :, 14, 14], field[:, :, 14, 16]
+    found = float((centre * beside).mean() / centre.square().mean())
+    # two blurs of one Gaussian correlate as a Gaussian of twice the variance
+    assert found == pytest.approx(np.exp(-(2.0**2) / (4 * smoothness**2)), abs=0.05)
+
+
 # the whole
 
 
@@ -301,39 +233,6 @@ def test_only_the_chosen_images_are_cropped() -> None:
     out = augment(noise(), (CropResize(22, 0.5),)).squeeze(1)
     expected = torch.where(chosen[:, None, None], crop(noise(), 22), noise())
     assert torch.equal(out, expected.to(torch.float32).div(255))
-
-
-@given(
-    angle=st.floats(-180, 180),
-    shift=st.integers(-SIDE, SIDE),
-    scale=st.floats(0.3, 3),
-    shear=st.floats(-60, 60),
-    brightness=st.floats(0, 3),
-)
-@settings(max_examples=60, deadline=None)
-def test_geometry_and_brightness_leave_black_black(
-    angle: float, shift: int, scale: float, shear: float, brightness: float
-) -> None:
-    images = torch.zeros(2, SIDE, SIDE, dtype=torch.uint8)
-    images[1] = 255
-    values = (torch.tensor([value, value]) for value in (angle, shift, -shift, scale, shear))
-    motion = Motion(*values)
-    factor = torch.tensor([brightness, brightness])
-    for moved in (move(images, motion), move(images, motion, "bilinear")):
-        same = light(moved, Light(factor, torch.ones(2), torch.tensor([True, False])))
-        assert not same[0].any()
-        assert not same[1][moved[1] == 0].any()
-
-
-def test_shrinking_leaves_the_outside_exactly_black() -> None:
-    images = torch.full((1, SIDE, SIDE), 255, dtype=torch.uint8)
-    none = torch.zeros(1)
-    half = Motion(none, none, none, torch.tensor([0.5]), none)
-    for interpolation in ("nearest", "bilinear"):
-        moved = move(images, half, interpolation)[0]
-        assert not moved[:6].any()
-        assert not moved[:, -6:].any()
-        assert bool((moved[8:20, 8:20] == 255).all())
 
 
 def test_contrast_lifts_the_background_and_brightness_does_not() -> None:
