@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from mnist_models.atomic import write_atomically
-from mnist_models.record import Epoch
+from mnist_models.record import Epoch, differences
 from mnist_models.schema import read
 
 FILE_NAME = "checkpoint.safetensors"
@@ -94,12 +94,11 @@ def load_checkpoint(folder: Path, identity: dict[str, Any]) -> Checkpoint | None
         raise CheckpointError(
             f"{path} is damaged ({error}): move it away, or train without --resume"
         ) from error
-    for key, expected in identity.items():
-        if checkpoint.identity.get(key) != expected:
-            raise CheckpointError(
-                f"{path} belongs to another run: its {key} is {checkpoint.identity.get(key)!r}, "
-                f"expected {expected!r}; choose another --out, or train without --resume"
-            )
+    if other := "; ".join(differences(checkpoint.identity, identity)):
+        raise CheckpointError(
+            f"{path} belongs to another run: {other}. Choose another --out, or train without "
+            "--resume"
+        )
     return checkpoint
 
 

@@ -20,6 +20,7 @@ from mnist_models.record import (
     Record,
     RecordError,
     Weights,
+    differences,
     find_records,
     folder_of,
     load_record,
@@ -229,14 +230,9 @@ def _publication_problems(folder: Path, verdict: Verdict) -> Iterator[str]:
     if registered is not None and registered.recipe.to_dict() != record.recipe:
         yield (
             f"{folder}: the recipe of {record.experiment} is not the one of this run: "
-            + _difference(record.recipe, registered.recipe.to_dict())
+            + "; ".join(differences(record.recipe, registered.recipe.to_dict()))
         )
     if registered is not None and registered.source is None:  # this project's own keep their word
         for check in check_record(record, registered.assignment, verdict.rescored):
             if check.passed is not True:
                 yield f"{folder}: {check.name}: {check.cause}; asked for {check.limit}"
-
-
-def _difference(found: dict[str, object], expected: dict[str, object]) -> str:
-    key = next(key for key in expected | found if expected.get(key) != found.get(key))
-    return f"{key} was {found.get(key)!r}, is now {expected.get(key)!r}"

@@ -26,6 +26,7 @@ from mnist_models.record import (
     RecordError,
     RecordExistsError,
     canonical,
+    differences,
     load_record,
     save_record,
 )
@@ -119,11 +120,10 @@ def standing(identity: dict[str, Any], folder: Path) -> Record | None:
     if not (folder / FILE_NAME).exists():
         return None
     record = load_record(folder)
-    other = [key for key, value in identity.items() if record.identity[key] != value]
-    if other:
+    if other := "; ".join(differences(record.identity, identity)):
         raise RecordExistsError(
-            f"{folder} holds the record of another run (its {' and '.join(other)} differ); "
-            "train --force replaces it, --out writes elsewhere"
+            f"{folder} holds the record of another run: {other}. train --force replaces it, "
+            "--out writes elsewhere"
         )
     return record
 
@@ -134,19 +134,20 @@ def alone_in(folder: Path) -> Iterator[None]:
 
     Raises:
         LockedError: another process holds it.
-        PermissionError: it cannot be written.
+        OSError: it cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / _LOCK)
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
-    except PermissionError:
-        raise PermissionError(f"{folder} cannot be written; choose another --out") from None
     except Timeout:
         raise LockedError(
             f"{folder} is held by another process, which writes there; let it end, or choose "
             "another --out"
         ) from None
+    except OSError as error:
+        said = f"{folder} cannot be written ({error.strerror}); choose another --out"
+        raise type(error)(said) from None
     try:
         yield
     finally:

@@ -90,9 +90,9 @@ def test_an_altered_one_is_refused(tmp_path: Path) -> None:
 
 def test_another_runs_is_refused(tmp_path: Path) -> None:
     save_checkpoint(tmp_path, make())
-    with pytest.raises(CheckpointError, match="its seed is 0, expected 1"):
+    with pytest.raises(CheckpointError, match="another run: seed is 0, expected 1"):
         load_checkpoint(tmp_path, IDENTITY | {"seed": 1})
-    with pytest.raises(CheckpointError, match="its threads is None, expected 2"):
+    with pytest.raises(CheckpointError, match="another run: threads is None, expected 2"):
         load_checkpoint(tmp_path, IDENTITY | {"threads": 2})
 
 

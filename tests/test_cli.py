@@ -142,7 +142,7 @@ def test_train_skips_the_same_run_and_refuses_another(command: Command, run: Pat
     assert done.json["final"]["epoch"] == 2
     done = command(*options, "--epochs", 3)
     assert done.status == 2
-    assert "another run (its recipe differ)" in done.err
+    assert "another run: recipe.epochs is 2, expected 3. train --force" in done.err
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
     done = command(*options, "--epochs", 1, "--force", "--json")
     assert (done.status, done.json["final"]["epoch"]) == (0, 1)
@@ -197,6 +197,20 @@ def test_evaluate(command: Command, run: Path) -> None:
     assert [epoch["epoch"] for epoch in done.json["epochs"]] == [1, 2]
     assert [check["name"] for check in done.json["checks"]] == CARD_CHECKS
     assert "score as recorded" in command("evaluate", run / FOLDER / FILE_NAME).out
+
+
+def test_rules_for_a_record_come_from_toml_too(command: Command, run: Path, tmp_path: Path) -> None:
+    rules = tmp_path / "rules.toml"
+    rules.write_text('epochs = "<= 1"\nparameters = "< 8000"\n')
+    train = ("train", "steps-3", "--epochs", 2, "--dataset", "digits", "--out", run)
+    for start in (("evaluate", run / FOLDER), train):
+        checks = command(*start, "--assignment", rules, "--json").json["checks"]
+        found = {check["name"]: check["passed"] for check in checks}
+        assert (found["parameters"], found["epochs"]) == (True, False)
+        assert "accuracy" not in found
+        done = command(*start, "--assignment", tmp_path / "none.toml")
+        assert done.status == 2
+        assert "none.toml" in done.err
 
 
 def test_val_scores_the_slice_and_evaluate_scores_it_again(

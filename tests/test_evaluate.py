@@ -234,7 +234,7 @@ def test_a_loss_that_is_no_number_is_within_no_tolerance(folder: Path, few: Data
 
 def test_another_recipe_than_the_registered_one(root: Path, folder: Path, few: Dataset) -> None:
     edit(folder, lambda table: table["recipe"].update(learning_rate=0.5))
-    assert "learning_rate was 0.5, is now 0.01" in verified(root, few)
+    assert "learning_rate is 0.5, expected 0.01" in verified(root, few)
     assert evaluate(folder, few).passed  # an unpublished run may have any recipe
 
 

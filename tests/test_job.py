@@ -129,7 +129,7 @@ def test_what_diverges_or_is_in_the_way_is_told_for_each_run(job: Job) -> None:
 def test_what_stands_in_the_way_is_never_touched(job: Job) -> None:
     work(job)
     assert standing(job.identity, job.folder) == load_record(job.folder)
-    with pytest.raises(RecordExistsError, match="its seed differ"):
+    with pytest.raises(RecordExistsError, match="another run: seed is 3, expected 4"):
         standing(job.identity | {"seed": 4}, job.folder)
     edit(job.folder, lambda table: table.update(seed=7), sign=False)
     before = (job.folder / FILE_NAME).read_bytes()
@@ -151,8 +151,15 @@ def test_a_folder_that_cannot_be_written_is_named(
         raise PermissionError(13, "Permission denied", str(path))
 
     monkeypatch.setattr("filelock._unix.os.open", refused)  # root may write everywhere
-    said = "there cannot be written; choose another --out"
+    said = r"there cannot be written \(Permission denied\); choose another --out"
     with pytest.raises(PermissionError, match=said), alone_in(tmp_path / "there"):
+        pass
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    said = r"there cannot be written \(Not a directory\); choose another --out"
+    with pytest.raises(NotADirectoryError, match=said), alone_in(tmp_path / "file" / "there"):
         pass
 
 
@@ -260,10 +267,14 @@ def test_a_plan_looks_at_every_folder_first(digits: Dataset, tmp_path: Path) -> 
     assert (there.seed, there.state, there.seconds) == (1, "standing", record.timing.seconds)
 
     longer = replace(QUICK, recipe=replace(QUICK.recipe, epochs=9))
-    with pytest.raises(CheckpointError, match="belongs to another run: its recipe"):
+    with pytest.raises(
+        CheckpointError, match=r"belongs to another run: recipe\.epochs is \d+, expected 9"
+    ):
         planned(longer)
     (folders[0] / CHECKPOINT).unlink()
-    with pytest.raises(RecordExistsError, match="its recipe differ"):
+    with pytest.raises(
+        RecordExistsError, match=r"another run: recipe\.epochs is \d+, expected 9\."
+    ):
         planned(longer)
     assert list(tmp_path.glob(".sweep-*")) == []
 

@@ -134,7 +134,7 @@ def test_what_was_found_is_shown_logged_and_kept_from_a_second_search(tmp_path: 
     out, _ = first.communicate(timeout=LIMIT)
     assert first.returncode == 0
     assert "2 finished" in out
-    assert "scored: validation, never the test set" in out
+    assert "scored: validation images of digits, never the test set" in out
     shown = subprocess.run(
         [*command("slow", "--show", "--json")],
         **place,

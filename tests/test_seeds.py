@@ -101,7 +101,7 @@ def test_another_record_in_the_way_shows_before_any_training(
     assert train("--seed", 1, *out) == 0
     before = (tmp_path / "digits-test" / "steps-3" / "seed-1" / FILE_NAME).read_bytes()
     assert train("--seeds", "0-1", "--epochs", 2, *out) == 2
-    assert "holds the record of another run" in capsys.readouterr().err
+    assert "holds the record of another run: recipe." in capsys.readouterr().err
     assert not (tmp_path / "digits-test" / "steps-3" / "seed-0").exists()
     assert (tmp_path / "digits-test" / "steps-3" / "seed-1" / FILE_NAME).read_bytes() == before
 

@@ -145,7 +145,9 @@ class _Session:
         cause = found.cause
         if field is not None:
             cause = f"{field} pixels before the global pooling, {found.output} at the output"
-        advice = "" if passed else "add 3x3 convolutions or a pooling before the global pooling"
+        advice = "add 3x3 convolutions or a pooling before the global pooling"
+        if passed is not False:  # unknown: what would enlarge it is not what is missing
+            advice = ""
         return CheckResult("receptive-field", passed, field, str(limit), "pixels", cause, advice)
 
 

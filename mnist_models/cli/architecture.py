@@ -6,10 +6,18 @@ import argparse
 import sys
 from pathlib import Path
 
-from mnist_models.assignment import ASSIGNMENTS, CARD, AssignmentError, find_assignment
+from mnist_models.assignment import ASSIGNMENTS, AssignmentError
 from mnist_models.cli.actions import disarmed
 from mnist_models.cli.expectations import run_check_all
-from mnist_models.cli.options import Commands, UsageError, declare, positive, show_json
+from mnist_models.cli.options import (
+    Commands,
+    UsageError,
+    add_assignment,
+    assignment_of,
+    declare,
+    positive,
+    show_json,
+)
 from mnist_models.cli.verdicts import report_outcome, write_badges
 from mnist_models.isolation import check_target, not_checked, summarise_target
 from mnist_models.models import EXPERIMENTS
@@ -147,11 +155,7 @@ def add_check(commands: Commands) -> None:
         "check path/to/model.py:Net --assignment card",
     )
     _add_target(command, optional=True)
-    command.add_argument(
-        "--assignment",
-        metavar="NAME|FILE.toml",
-        help=f"one of {', '.join(ASSIGNMENTS)}, or a TOML file (default: {CARD.name})",
-    )
+    add_assignment(command)
     command.add_argument(
         "--badges", type=Path, metavar="DIR", help="write an SVG and a JSON for each check"
     )
@@ -180,13 +184,12 @@ def run_check(options: argparse.Namespace) -> int:
 
 
 def _check_one(options: argparse.Namespace) -> int:
-    name = options.assignment or CARD.name
     if options.badges:
         options.badges.mkdir(parents=True, exist_ok=True)  # or say so before, not after
     try:
-        assignment = find_assignment(name)
+        assignment = assignment_of(options)
     except AssignmentError as error:
-        outcome, title = not_checked(options.target, name, str(error)), ""
+        outcome, title = not_checked(options.target, options.assignment, str(error)), ""
     else:
         memory = int(options.memory_limit * _MEBIBYTE)
         outcome = check_target(options.target, assignment, options.time_limit, memory)
@@ -199,7 +202,7 @@ def _check_one(options: argparse.Namespace) -> int:
         _say(check_table(outcome.checks))
         _say(f"{options.target} {verdict(outcome.checks, title)}")
         if assignment.epochs or assignment.accuracy:
-            print("epochs and accuracy are checked on a record: see train and evaluate")
+            print("epochs and accuracy are checked on a record: train and evaluate --assignment")
     _show_output(outcome.output)
     if options.badges:
         write_badges(outcome, options.badges)

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import torch
 
+from mnist_models.assignment import ASSIGNMENTS, CARD, Assignment, find_assignment
 from mnist_models.atomic import write_atomically
 from mnist_models.data import Dataset, load
 
@@ -38,6 +39,24 @@ def declare(
     command.set_defaults(run=run)
     command.add_argument("--json", action="store_true", help="print the result as JSON")
     return command
+
+
+def add_assignment(command: argparse.ArgumentParser) -> None:
+    """Add ``--assignment``, which `assignment_of` reads."""
+    command.add_argument(
+        "--assignment",
+        metavar="NAME|FILE.toml",
+        help=f"one of {', '.join(ASSIGNMENTS)}, or a TOML file (default: {CARD.name})",
+    )
+
+
+def assignment_of(options: argparse.Namespace) -> Assignment:
+    """The assignment that the options of `add_assignment` name.
+
+    Raises:
+        AssignmentError: there is none of that name, or the file cannot be read.
+    """
+    return find_assignment(options.assignment or CARD.name)
 
 
 def add_data_root(command: argparse.ArgumentParser) -> None:

@@ -10,12 +10,20 @@ from typing import Literal
 
 from tqdm import tqdm
 
-from mnist_models.assignment import CARD, Assignment
+from mnist_models.assignment import Assignment
 from mnist_models.checks import check_module
 from mnist_models.checks.record import check_record
 from mnist_models.checks.result import CheckResult
 from mnist_models.cli.actions import annotate, markdown_table, summarise
-from mnist_models.cli.options import Commands, add_data, declare, load_data, show_json
+from mnist_models.cli.options import (
+    Commands,
+    add_assignment,
+    add_data,
+    assignment_of,
+    declare,
+    load_data,
+    show_json,
+)
 from mnist_models.evaluate import Verdict, evaluate, verify
 from mnist_models.models import EXPERIMENTS
 from mnist_models.record import FILE_NAME, Record, load_record
@@ -47,15 +55,18 @@ def add_evaluate(commands: Commands) -> None:
         commands,
         "evaluate",
         run_evaluate,
-        "Score the stored weights of one record again and compare. The limits of this project's "
-        "card apply to the lower of the stored and the measured count.",
+        "Score the stored weights of one record again and compare. The limits of the assignment "
+        "apply to the lower of the stored and the measured count, and are shown. Exit status: 1 if "
+        "the weights do not score as recorded, else 0, whatever limits are kept.",
         "evaluate records/mnist-test/frontier-8k/seed-0",
     )
     command.add_argument("record", type=Path, help="folder of a record, or its record.json")
+    add_assignment(command)
     add_data(command)
 
 
 def run_evaluate(options: argparse.Namespace) -> int:
+    assignment = assignment_of(options)
     folder = options.record.parent if options.record.name == FILE_NAME else options.record
     record = load_record(folder)
     name: Literal["mnist", "digits"] = "digits" if record.data.name == "digits" else "mnist"
@@ -63,7 +74,7 @@ def run_evaluate(options: argparse.Namespace) -> int:
     if data.name == "digits":
         warn([NO_CLAIM])
     result = evaluate(folder, data)
-    checks = all_checks(record, CARD, result.rescored) if result.passed else []
+    checks = all_checks(record, assignment, result.rescored) if result.passed else []
     if options.json:
         show_json(_as_dict(result) | {"checks": [check.to_dict() for check in checks]})
         return 0 if result.passed else 1

@@ -24,6 +24,7 @@ from mnist_models.cli.options import (
     show_json,
     whole,
 )
+from mnist_models.cli.scoring import NO_CLAIM, warn
 from mnist_models.cli.sweeping import add_where, executor_of, side_by_side, workers_of
 from mnist_models.cli.training import add_dataset, load_noting
 from mnist_models.job import Source, alone_in
@@ -242,7 +243,10 @@ def _show(study: Any, name: str, options: argparse.Namespace) -> None:
         print("\n" + table(("setting", "value", "arms", "mean %", "sd"), effects) + "\n")
     counts = Counter(arm.state for arm in found)
     print(", ".join(f"{count} {state}" for state, count in counts.items()))
-    print(f"scored: {study.user_attrs['question']['data']['split']}, never the test set")
+    data = study.user_attrs["question"]["data"]
+    print(f"scored: {data['split']} images of {data['name']}, never the test set")
+    if data["name"] == "digits":
+        warn([NO_CLAIM])
 
 
 def _decimals(number: float | None) -> str | None:

@@ -6,20 +6,23 @@ import argparse
 import contextlib
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from mnist_models.assignment import CARD
+from mnist_models.assignment import Assignment
 from mnist_models.checkpoint import FILE_NAME as CHECKPOINT
 from mnist_models.cli.bar import Bar
 from mnist_models.cli.options import (
     Commands,
     UsageError,
+    add_assignment,
     add_data,
+    assignment_of,
     declare,
     device_of,
     seeds,
@@ -47,8 +50,8 @@ def add_train(commands: Commands) -> None:
         commands,
         "train",
         run_train,
-        "Train an experiment and write its record. Afterwards every check of this project's card "
-        "is shown.",
+        "Train an experiment and write its record. Afterwards every check of the assignment is "
+        "shown. Exit status: 2 if a seed has no record, else 0, whatever limits are kept.",
         "train frontier-8k --seed 1",
     )
     command.add_argument(
@@ -68,6 +71,7 @@ def add_train(commands: Commands) -> None:
     command.add_argument(
         "--epochs", type=whole(1), metavar="N", help="other than the recipe's number"
     )
+    add_assignment(command)
     add_data(command)
     add_runs(command)
     command.add_argument(
@@ -116,6 +120,7 @@ def load_noting(options: argparse.Namespace, device: torch.device) -> tuple[Data
 def run_train(options: argparse.Namespace) -> int:
     if options.stacked and not options.seeds:
         raise UsageError("--stacked trains several seeds side by side: give them as --seeds 0-9")
+    show = partial(_show_run, assignment=assignment_of(options), as_json=options.json)
     experiment = find_experiment(options.experiment)
     if options.epochs is not None:
         recipe = replace(experiment.recipe, epochs=options.epochs)
@@ -130,15 +135,16 @@ def run_train(options: argparse.Namespace) -> int:
     }
     identity = identity_of(experiment, 0, data, experiment.build())
     # All of them first: what is in the way of one shows before hours of training another.
-    shown = {} if options.force else _standing(identity, folders, options)
+    shown = {} if options.force else _standing(identity, folders, show)
     with contextlib.ExitStack() as held:
         todo = {seed: folder for seed, folder in folders.items() if seed not in shown}
         for folder in todo.values():
             held.enter_context(alone_in(folder))
         if not options.force:  # another process may have ended one meanwhile
-            shown |= _standing(identity, todo, options)
+            shown |= _standing(identity, todo, show)
         todo = {seed: folder for seed, folder in todo.items() if seed not in shown}
-        status = _train_all(experiment, todo, data, options, shown)
+        status, trained = _train_all(experiment, todo, data, options, show)
+    shown |= trained
     if options.json:
         show_json([shown[seed] for seed in wanted] if options.seeds else shown[wanted[0]])
     warn(notes)
@@ -146,11 +152,10 @@ def run_train(options: argparse.Namespace) -> int:
 
 
 Shown = dict[int, dict[str, object]]
+Show = Callable[[Record, Path], dict[str, object]]
 
 
-def _standing(
-    identity: dict[str, Any], folders: Mapping[int, Path], options: argparse.Namespace
-) -> Shown:
+def _standing(identity: dict[str, Any], folders: Mapping[int, Path], show: Show) -> Shown:
     """Those of the runs that stand already, shown."""
     found = {seed: standing(identity | {"seed": seed}, at) for seed, at in folders.items()}
     shown: Shown = {}
@@ -158,7 +163,7 @@ def _standing(
         if record is not None:
             folder = folders[seed]
             print(f"{folder} holds this very run already; --force trains it again", file=sys.stderr)
-            shown[seed] = _show_run(record, folder, as_json=options.json)
+            shown[seed] = show(record, folder)
     return shown
 
 
@@ -167,9 +172,10 @@ def _train_all(
     folders: Mapping[int, Path],
     data: Dataset,
     options: argparse.Namespace,
-    shown: Shown,
-) -> int:
-    """Train, and show, group by group; gives the exit status."""
+    show: Show,
+) -> tuple[int, Shown]:
+    """Train, and show, group by group; gives the exit status as well."""
+    shown: Shown = {}
     width, status, todo = _side_by_side(experiment, data, options), 0, list(folders)
     for first in range(0, len(todo), width):
         group = {seed: folders[seed] for seed in todo[first : first + width]}
@@ -179,8 +185,8 @@ def _train_all(
                 shown[seed] = {"record": None, "seed": seed, "cause": str(outcome)}
                 status = 2
             else:
-                shown[seed] = _show_run(outcome, group[seed], as_json=options.json)
-    return status
+                shown[seed] = show(outcome, group[seed])
+    return status, shown
 
 
 def _side_by_side(experiment: Experiment, data: Dataset, options: argparse.Namespace) -> int:
@@ -226,9 +232,11 @@ def _train(
         bar.close()
 
 
-def _show_run(record: Record, folder: Path, *, as_json: bool) -> dict[str, object]:
+def _show_run(
+    record: Record, folder: Path, *, assignment: Assignment, as_json: bool
+) -> dict[str, object]:
     """Print a run, unless it is to be JSON; gives that."""
-    checks = all_checks(record, CARD)
+    checks = all_checks(record, assignment)
     final = record.final
     seconds = record.timing.seconds / len(record.epochs)
     heading = f"{record.experiment}, seed {record.seed}"
@@ -236,7 +244,7 @@ def _show_run(record: Record, folder: Path, *, as_json: bool) -> dict[str, objec
         f"{heading}: {final.test_correct:,} of "
         f"{final.test_total:,} {record.data.split} images of {record.data.name} "
         f"({percent(final.test_correct, final.test_total)}) after epoch {final.epoch}, "
-        f"{seconds:.1f} s an epoch; it {verdict(checks, CARD.title)}"
+        f"{seconds:.1f} s an epoch; it {verdict(checks, assignment.title)}"
     )
     summarise_checks(said, checks)
     if not as_json:
