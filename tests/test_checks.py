@@ -333,3 +333,15 @@ def test_results_are_json_ready() -> None:
     assert found.to_dict()["measured"] == 8
     assert found.passed is False
     assert found.limit == ">= 20"
+
+
+def test_what_enlarges_a_receptive_field_is_no_advice_where_none_is_known() -> None:
+    def found(make: Callable[[], nn.Module]) -> CheckResult:
+        (result,) = [r for r in check_module(make(), CARD)[0] if r.name == "receptive-field"]
+        return result
+
+    assert "3x3" in found(zoo.Net).help
+    unknown = [found(make) for make in zoo.POOLING_CHEATS.values()]
+    unknown = [result for result in unknown if result.passed is None]
+    assert unknown
+    assert {result.help for result in unknown} == {""}
