@@ -15,8 +15,8 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from mnist_models.atomic import write_atomically
-from mnist_models.record import Epoch, differences
-from mnist_models.schema import read
+from mnist_models.record import Epoch
+from mnist_models.schema import differences, read
 
 FILE_NAME = "checkpoint.safetensors"
 _KEPT = "kept."  # names the weight file of an epoch, as bytes

@@ -20,12 +20,12 @@ from mnist_models.record import (
     Record,
     RecordError,
     Weights,
-    differences,
     find_records,
     folder_of,
     load_record,
     load_weights,
 )
+from mnist_models.schema import differences
 from mnist_models.score import Score, score
 
 # Images of the scored set by which two honest scorings may differ: another processor, kernel

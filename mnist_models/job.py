@@ -26,10 +26,10 @@ from mnist_models.record import (
     RecordError,
     RecordExistsError,
     canonical,
-    differences,
     load_record,
     save_record,
 )
+from mnist_models.schema import differences
 from mnist_models.stacked import train_stacked
 from mnist_models.train import DivergedError, Listener, Progress, identity_of, train
 
@@ -146,7 +146,7 @@ def alone_in(folder: Path) -> Iterator[None]:
             "another --out"
         ) from None
     except OSError as error:
-        said = f"{folder} cannot be written ({error.strerror}); choose another --out"
+        said = f"{folder} cannot be written ({error.strerror or error}); choose another --out"
         raise type(error)(said) from None
     try:
         yield

@@ -304,16 +304,6 @@ def save_record(
     return record
 
 
-def differences(found: Mapping[str, Any], expected: Mapping[str, Any]) -> Iterator[str]:
-    """What two tables differ in, one sentence for each field; fields of fields by dotted names."""
-    for name in dict(expected) | dict(found):
-        one, other = found.get(name), expected.get(name)
-        if isinstance(one, Mapping) and isinstance(other, Mapping):
-            yield from (f"{name}.{text}" for text in differences(one, other))
-        elif one != other:
-            yield f"{name} is {one!r}, expected {other!r}"
-
-
 def refuse_existing(folder: Path) -> None:
     """Raise RecordExistsError where a record, sound or not, stands in the folder."""
     if (folder / FILE_NAME).exists():

@@ -1,6 +1,7 @@
 """Images read at other places than their pixels: moved, warped, distorted.
 
-Whole-number arithmetic throughout, as Pillow has it: the same places on every device.
+Places are whole numbers of parts of a pixel, as Pillow has them; those of an affine map are the
+same on every device.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A JSON table into a dataclass, field by field: wrong or missing fields are named."""
+"""JSON tables field by field: read into a dataclass, or compared; what is wrong is named."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 import re
 import types
 import typing
+from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any, TypeVar
 
@@ -25,6 +26,16 @@ def read(kind: type[T], table: Any, where: str = "") -> T:
     """
     value: T = _read(kind, table, where)
     return value
+
+
+def differences(found: Mapping[str, Any], expected: Mapping[str, Any]) -> Iterator[str]:
+    """What two tables differ in, one sentence for each field; fields of fields by dotted names."""
+    for name in dict(expected) | dict(found):
+        one, other = found.get(name), expected.get(name)
+        if isinstance(one, Mapping) and isinstance(other, Mapping):
+            yield from (f"{name}.{text}" for text in differences(one, other))
+        elif one != other:
+            yield f"{name} is {one!r}, expected {other!r}"
 
 
 def _read(kind: Any, value: Any, where: str) -> Any:

@@ -23,7 +23,6 @@ from mnist_models.record import (
     RecordExistsError,
     Timing,
     Weights,
-    differences,
     digest_of,
     find_records,
     folder_of,
@@ -263,14 +262,3 @@ def test_digest_covers_every_field() -> None:
     record, _ = make()
     for name in set(asdict(record)) - {"digest"}:
         assert digest_of(replace(record, **{name: "other"})) != digest_of(record), name
-
-
-def test_differences_name_each_field_by_its_path() -> None:
-    found = {"seed": 0, "recipe": {"epochs": 2, "rate": 0.1}, "extra": 1}
-    expected = {"seed": 0, "recipe": {"epochs": 3, "rate": 0.1}, "split": "test"}
-    assert list(differences(found, expected)) == [
-        "recipe.epochs is 2, expected 3",
-        "split is None, expected 'test'",
-        "extra is 1, expected None",
-    ]
-    assert list(differences(found, found)) == []

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from mnist_models.schema import SchemaError, read
+from mnist_models.schema import SchemaError, differences, read
 
 
 @dataclass(frozen=True)
@@ -64,3 +64,14 @@ def test_what_does_not_fit_is_named(change: dict[str, Any], message: str) -> Non
 def test_no_table_at_all() -> None:
     with pytest.raises(SchemaError, match="the record: found 3, expected a table"):
         read(Outer, 3)
+
+
+def test_differences_name_each_field_by_its_path() -> None:
+    found = {"seed": 0, "recipe": {"epochs": 2, "rate": 0.1}, "extra": 1}
+    expected = {"seed": 0, "recipe": {"epochs": 3, "rate": 0.1}, "split": "test"}
+    assert list(differences(found, expected)) == [
+        "recipe.epochs is 2, expected 3",
+        "split is None, expected 'test'",
+        "extra is 1, expected None",
+    ]
+    assert list(differences(found, found)) == []

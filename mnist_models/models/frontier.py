@@ -12,6 +12,9 @@ from mnist_models.recipe import Affine, Distortion, Elastic, OneCycle, Recipe
 
 SYSTEM = System(name="frontier", title="This project's own models")
 
+_AFFINE = Affine(degrees=8, translate=2 / 28, scale=(0.92, 1.08), shear=5, interpolation="bilinear")
+_ELASTIC = Elastic(displacement=0.5, smoothness=4)
+
 # What was chosen where, and on which images, is told in docs/search.md.
 RECIPE = Recipe(
     optimizer="sgd",
@@ -22,15 +25,7 @@ RECIPE = Recipe(
     batch_size=64,
     epochs=15,
     schedule=OneCycle(warm_up=0.2),
-    augmentation=(
-        Affine(
-            degrees=8,
-            translate=2 / 28,
-            scale=(0.92, 1.08),
-            shear=5,
-            interpolation="bilinear",
-        ),
-    ),
+    augmentation=(_AFFINE,),
     plain_epochs=2,
     average=0.998,
 )
@@ -76,7 +71,7 @@ _register(
     ),
     recipe=replace(
         _MUON,
-        augmentation=(*RECIPE.augmentation, Elastic(displacement=0.5, smoothness=4)),
+        augmentation=(_AFFINE, _ELASTIC),
         plain_epochs=3,
     ),
 )
@@ -105,12 +100,12 @@ _register(
         learning_rate=0.02,
         augmentation=(
             Distortion(
-                degrees=8,
-                translate=2 / 28,
-                scale=(0.92, 1.08),
-                shear=5,
-                displacement=0.5,
-                smoothness=4,
+                degrees=_AFFINE.degrees,
+                translate=_AFFINE.translate,
+                scale=_AFFINE.scale,
+                shear=_AFFINE.shear,
+                displacement=_ELASTIC.displacement,
+                smoothness=_ELASTIC.smoothness,
             ),
         ),
         plain_epochs=3,
