@@ -122,7 +122,7 @@ def load(
             MNIST is neither there nor to be had; damaged files are an error all the same.
         data_root: the folder, torchvision's ``root``.
         validation: hold out a fixed slice of the training set, the same number of each digit
-            (5,000 images of MNIST), and leave the test set unread.
+            (5,000 images of MNIST, the last ones), and leave the test set unread.
         device: where the tensors go.
         progress: show a progress bar on standard error while downloading.
 
@@ -143,17 +143,18 @@ def load(
         return _load_digits(validation).to(device)
 
 
-def hold_out(split: Split, per_class: int) -> tuple[Split, Split]:
-    """What is left, and `per_class` images of each label, drawn once and for all.
+def hold_out(split: Split, per_class: int, *, drawn: bool = True) -> tuple[Split, Split]:
+    """What is left, and `per_class` images of each label: drawn once and for all, or the last.
 
     Both keep the order of `split`. NumPy promises the stream of its RandomState for ever;
     torch's generators give no such promise.
     """
     labels = split.labels.cpu().numpy()
-    shuffled = np.random.RandomState(_SPLIT_SEED).permutation(len(labels))
+    places = np.arange(len(labels))
+    order = np.random.RandomState(_SPLIT_SEED).permutation(places) if drawn else places[::-1]
     held = np.zeros(len(labels), dtype=bool)
     for label in np.unique(labels):
-        held[shuffled[labels[shuffled] == label][:per_class]] = True
+        held[order[labels[order] == label][:per_class]] = True
     mask = torch.from_numpy(held)
     return Split(split.images[~mask], split.labels[~mask]), Split(
         split.images[mask], split.labels[mask]
@@ -188,5 +189,8 @@ def _load_mnist(root: Path, validation: bool, progress: bool) -> Dataset:
     tensors = read_raw(root, files, progress)
     train = Split(tensors[0], tensors[1].long())
     if validation:
-        return _dataset("mnist", validation, *hold_out(train, VALIDATION_PER_CLASS))
+        # MNIST's training images lie in the order of their writers: the last ones are by people
+        # who wrote next to none of the others, as the test images are.
+        left, held = hold_out(train, VALIDATION_PER_CLASS, drawn=False)
+        return _dataset("mnist", validation, left, held)
     return _dataset("mnist", validation, train, Split(tensors[2], tensors[3].long()))

@@ -178,6 +178,18 @@ def _compare_answers(verdict: Verdict, record: Record, result: Score) -> None:
         )
 
 
+def published(root: Path) -> list[Path]:
+    """The folders of the records below `root`.
+
+    Raises:
+        RecordError: there is none.
+    """
+    folders = find_records(root)
+    if not folders:
+        raise RecordError(f"no record below {root}: expected .../{FILE_NAME}")
+    return folders
+
+
 def verify(root: Path, data: Dataset) -> Iterator[Verdict]:
     """Evaluate every published record below `root`, one verdict each, as they come.
 
@@ -186,13 +198,10 @@ def verify(root: Path, data: Dataset) -> Iterator[Verdict]:
     models keeps its assignment, by the lower of the stored and the measured counts.
 
     Raises:
-        RecordError: there is no record below `root`.
+        RecordError: as `published`.
     """
-    folders = find_records(root)
-    if not folders:
-        raise RecordError(f"no record below {root}: expected .../{FILE_NAME}")
     seen: dict[str, Path] = {}
-    for folder in folders:
+    for folder in published(root):
         verdict = evaluate(folder, data)
         if verdict.record is not None:
             verdict.problems.extend(_publication_problems(folder, verdict))

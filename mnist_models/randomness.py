@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Sequence
 
 import torch
+from torch import Tensor
 
 
 def seed_of(seed: int, *place: int | str) -> int:
@@ -23,3 +25,49 @@ def default_generator(device: torch.device) -> torch.Generator:
         return torch.default_generator
     index = torch.cuda.current_device() if device.index is None else device.index
     return torch.cuda.default_generators[index]
+
+
+class Streams:
+    """The random numbers of networks side by side: each draws what it would draw alone."""
+
+    def __init__(self, count: int) -> None:
+        self._states: list[Tensor | None] = [None] * count
+        self._generators: list[torch.Generator] = []
+
+    def seed(self, seeds: Sequence[int], device: torch.device) -> None:
+        """Do for each network what ``torch.manual_seed`` does for one that trains alone."""
+        if device.type == "cuda":
+            for generator, seed in zip(self.generators(device), seeds, strict=True):
+                generator.manual_seed(seed)
+            return
+        generator = default_generator(device)
+        for lane, seed in enumerate(seeds):
+            generator.manual_seed(seed)
+            self._states[lane] = generator.get_state()
+
+    def generators(self, device: torch.device) -> list[torch.Generator]:
+        """One for each network, on a GPU, where a recording has to know them."""
+        if not self._generators:
+            self._generators = [torch.Generator(device) for _ in self._states]
+        return self._generators
+
+    def each(self, device: torch.device, draw: Callable[[int], Tensor]) -> list[Tensor]:
+        """What `draw` gives for each network, called with the network's own numbers in use.
+
+        Where the global generators of the devices are left is not said.
+        """
+        generator = default_generator(device)
+        drawn: list[Tensor] = []
+        if device.type == "cuda":
+            own = generator.graphsafe_get_state()
+            for lane, other in enumerate(self.generators(device)):
+                generator.graphsafe_set_state(other)  # shared: what is drawn moves it on
+                drawn.append(draw(lane))
+            generator.graphsafe_set_state(own)
+            return drawn
+        for lane, state in enumerate(self._states):
+            if state is not None:
+                generator.set_state(state)
+            drawn.append(draw(lane))
+            self._states[lane] = generator.get_state()
+        return drawn

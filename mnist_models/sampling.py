@@ -94,7 +94,7 @@ def enlarge(images: Tensor) -> Tensor:
 
     Behind each row and column of the image lies one more, halfway to the next.
     """
-    own = torch.eye(SIDE, device=images.device)
+    own = torch.eye(SIDE, dtype=torch.float32, device=images.device)
     around = F.pad(own, (0, 0, 1, 2))  # black outside
     between = _NEAR * (around[1:-2] + around[2:-1]) + _FAR * (around[:-3] + around[3:])
     weights = F.pad(torch.stack((own, between), 1).flatten(0, 1), (0, 0, *_FRAME))  # (59, 28)

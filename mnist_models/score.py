@@ -44,7 +44,7 @@ def logits_of(model: nn.Module, images: Tensor) -> Tensor:
     was_training = model.training
     model.eval()
     try:
-        with torch.inference_mode(), torch.backends.cudnn.flags(allow_tf32=False):
+        with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
             return torch.cat([model(normalise(batch)).float() for batch in images.split(size)])
     finally:
         model.train(was_training)

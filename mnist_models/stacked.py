@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from mnist_models.checkpoint import Checkpoint
@@ -26,7 +25,7 @@ from mnist_models.recipe import Plateau
 from mnist_models.record import Record
 from mnist_models.run import Run, assemble, capture, restore
 from mnist_models.stack import StackError, stack
-from mnist_models.step import update
+from mnist_models.step import Step, best_step, train_step
 from mnist_models.train import (
     DivergedError,
     Listener,
@@ -73,6 +72,8 @@ class SideBySide:
         network = self.stack.network
         self.run = assemble(first.recipe, first.seed, network, len(data.train), len(lanes))
         restore(self.run, _joined([lane.state for lane in lanes]))
+        self._step: Step = train_step
+        self._recorded = device.type != "cuda"
 
     def train_epoch(self, data: Dataset, number: int, listener: Listener) -> list[Trained]:
         """Train all seeds for epoch `number`, from 1, and bring their lanes to its end.
@@ -95,6 +96,9 @@ class SideBySide:
         rates: list[float] = []
         seen = 0
         run.model.train()
+        if not self._recorded:  # once, for all epochs
+            batch = next(self._batches(data, number))
+            self._step, self._recorded = best_step(run, *batch, self.stack.streams), True
         for step, (images, labels) in enumerate(self._batches(data, number), start=1):
             self.stack.streams.seed([seed_of(seed, number, step) for seed in seeds], device)
             rates.append(run.learning_rate)
@@ -120,16 +124,9 @@ class SideBySide:
     def step(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """One update of all seeds on ``(B, K, 28, 28)``, ``(B, K)``: losses, correct answers.
 
-        Both are ``(K,)``, on the device. The gradient of the sum of the losses is each seed's own.
+        Both are ``(K,)``, on the device.
         """
-        logits = self.stack.logits(images)  # (B, K, 10)
-        smoothing = self.run.recipe.label_smoothing
-        losses = F.cross_entropy(
-            logits.flatten(0, 1), labels.flatten(), label_smoothing=smoothing, reduction="none"
-        )
-        losses = losses.view_as(labels).mean(0)
-        update(self.run, losses.sum())
-        return losses.detach(), (logits.detach().argmax(2) == labels).sum(0)
+        return self._step(self.run, images, labels)
 
 
 def _joined(states: list[Checkpoint]) -> Checkpoint:

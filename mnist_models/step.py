@@ -15,7 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mnist_models.optimisation import end_step
+from mnist_models.randomness import Streams
 from mnist_models.run import Run
+from mnist_models.stack import side_by_side
 
 Step = Callable[[Run, Tensor, Tensor], tuple[Tensor, Tensor]]
 
@@ -26,30 +28,35 @@ _AGREES = 1e-3  # of a value after two steps; rounding gives less, a wrong rate 
 def train_step(run: Run, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """One update on a batch ``(B, 1, 28, 28)``, ``(B,)``: its mean loss, its correct answers.
 
-    Both are scalars on the device, so that nothing waits for it.
+    Both are scalars on the device, so that nothing waits for it. Of K networks side by side the
+    batch is ``(B, K, 28, 28)``, ``(B, K)``, and both are ``(K,)``, each network's own.
     """
     loss, answered = _forward(run, inputs, labels)
-    update(run, loss)
-    return loss.detach(), answered
-
-
-def update(run: Run, loss: Tensor) -> None:
-    """Move the weights down the gradient of a scalar loss, and the average after them."""
     _descend(run, loss)
     end_step(run.schedule)
     if run.average is not None:
         run.average.update()
+    return loss.detach(), answered
 
 
 def _forward(run: Run, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    logits = run.model(inputs)
-    loss = F.cross_entropy(logits, labels, label_smoothing=run.recipe.label_smoothing)
-    return loss, (logits.detach().argmax(1) == labels).sum()
+    smoothing = run.recipe.label_smoothing
+    if labels.dim() == 1:
+        logits = run.model(inputs)
+        loss = F.cross_entropy(logits, labels, label_smoothing=smoothing)
+        return loss, (logits.detach().argmax(1) == labels).sum()
+    logits = side_by_side(run.model, inputs)  # (B, K, 10)
+    losses = F.cross_entropy(
+        logits.flatten(0, 1), labels.flatten(), label_smoothing=smoothing, reduction="none"
+    )
+    losses = losses.view_as(labels).mean(0)
+    return losses, (logits.detach().argmax(2) == labels).sum(0)
 
 
 def _descend(run: Run, loss: Tensor) -> None:
+    """Down the gradient of the loss; that of a sum of losses is each network's own."""
     run.optimizer.zero_grad(set_to_none=True)
-    loss.backward()
+    loss.sum().backward()
     run.optimizer.step()
 
 
@@ -61,8 +68,11 @@ class Recorded:
     Without a CUDA device the same calls are made anew each time, which is how it is tested there.
     """
 
-    def __init__(self, run: Run, inputs: Tensor, labels: Tensor) -> None:
+    def __init__(
+        self, run: Run, inputs: Tensor, labels: Tensor, streams: Streams | None = None
+    ) -> None:
         self._run = run
+        self._streams = streams
         self._inputs, self._labels = inputs.clone(), labels.clone()
         self._rate = torch.tensor(run.learning_rate, device=inputs.device)
         self._share = torch.ones((), device=inputs.device)
@@ -89,6 +99,13 @@ class Recorded:
         self._rate.fill_(rate)
         self._share.fill_(share)
         return self.play()
+
+    def seed(self, seed: int) -> None:
+        """What the next step draws: of networks side by side each other numbers."""
+        if self._streams is None:
+            torch.manual_seed(seed)
+        else:
+            self._streams.seed(range(seed, seed + self._labels.shape[1]), self._inputs.device)
 
     def calls(self) -> tuple[Tensor, Tensor]:
         """What is recorded: forward, backward, update, average; the loss, the correct answers."""
@@ -119,6 +136,8 @@ class Recorded:
                     self.calls()
             torch.cuda.current_stream(device).wait_stream(aside)
             self._run.optimizer.zero_grad(set_to_none=True)  # the recording takes its own memory
+            for generator in [] if self._streams is None else self._streams.generators(device):
+                graph.register_generator_state(generator)
             with torch.cuda.graph(graph):
                 result = self.calls()
 
@@ -155,16 +174,16 @@ def _tensors(run: Run) -> list[Tensor]:
     return held + [value for value in kept if isinstance(value, Tensor)]
 
 
-def best_step(run: Run, inputs: Tensor, labels: Tensor) -> Step:
+def best_step(run: Run, inputs: Tensor, labels: Tensor, streams: Streams | None = None) -> Step:
     """The step to train `run` with on batches like this one: on a GPU a recording, if it can be.
 
     What two played steps give is compared with what two called ones give before a recording is
-    trusted; all of it leaves the run as it was.
+    trusted; all of it leaves the run as it was. Networks side by side draw from `streams`.
     """
     if inputs.device.type != "cuda":
         return train_step
     try:
-        recorded = Recorded(run, inputs, labels)
+        recorded = Recorded(run, inputs, labels, streams)
         problem = disagreement(recorded, run, inputs, labels)
     except RuntimeError as error:
         problem = str(error)
@@ -197,7 +216,7 @@ def disagreement(recorded: Recorded, run: Run, inputs: Tensor, labels: Tensor) -
         for move in (lambda: recorded.move(inputs, labels, rate, share), called):
             with _unmoved(run):
                 for _ in range(2):  # the second shows whether the first was kept
-                    torch.manual_seed(0)
+                    recorded.seed(0)
                     move()
                 ends.append([value.detach().float().clone() for value in _tensors(run)])
     finally:

@@ -36,7 +36,7 @@ class Place:
     Attributes:
         cores: the numbers of its own cores; empty where the system does not let one choose.
         threads: of torch.
-        gpu: its own GPU, as CUDA_VISIBLE_DEVICES names it, or None for the CPU.
+        gpu: its GPU, as CUDA_VISIBLE_DEVICES names it, or None for the CPU.
     """
 
     cores: tuple[int, ...]
@@ -45,10 +45,12 @@ class Place:
 
 
 def places(workers: int | None, threads: int, gpus: Sequence[str] = ()) -> list[Place]:
-    """A place for each worker: cores of its own, or a GPU of its own where `gpus` names some.
+    """A place for each worker: cores of its own, and a GPU where `gpus` names some.
 
     Args:
-        workers: how many; None for as many as there are cores or GPUs for.
+        workers: how many; None for as many as there are cores or GPUs for. More than there are
+            GPUs share them: with the Multi-Process Service of CUDA running, what small networks
+            leave idle is used.
         threads: of each.
         gpus: what CUDA_VISIBLE_DEVICES may name.
 
@@ -59,17 +61,17 @@ def places(workers: int | None, threads: int, gpus: Sequence[str] = ()) -> list[
         cores = sorted(os.sched_getaffinity(0))  # those we may use: a container has not all
     else:
         cores = list(range(os.cpu_count() or 1))
-    room = len(gpus) or len(cores) // threads
-    wanted = room if workers is None else workers
+    room = len(cores) if gpus else len(cores) // threads
+    wanted = workers if workers is not None else len(gpus) or room
     if not 0 < wanted <= room:
-        what = f"{len(gpus)} GPUs" if gpus else f"{len(cores)} cores, {threads} for each worker"
+        what = f"{len(cores)} cores, {1 if gpus else threads} for each worker"
         raise WorkersError(f"found {what}, expected room for {wanted or 'one'}; ask for fewer")
     share = max(1, len(cores) // wanted) if gpus else threads
     return [
         Place(
             tuple(cores[i * share : (i + 1) * share]) if hasattr(os, "sched_setaffinity") else (),
             threads,
-            gpus[i] if gpus else None,
+            gpus[i % len(gpus)] if gpus else None,
         )
         for i in range(wanted)
     ]

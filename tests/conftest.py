@@ -4,6 +4,7 @@ import os
 import signal
 import warnings
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
@@ -49,3 +50,10 @@ def few(digits: Dataset) -> Dataset:
     train = data.Split(digits.train.images[:200], digits.train.labels[:200])
     held_out = data.Split(digits.held_out.images[:100], digits.held_out.labels[:100])
     return data.Dataset("digits", "test", train, held_out, digits.md5)
+
+
+def refuse_waiting(mode: Literal["error", "default"]) -> None:
+    """Whether what waits for the GPU raises from here on; put it back to "default"."""
+    with warnings.catch_warnings():  # torch calls it a prototype, and says so each time
+        warnings.filterwarnings("ignore", "Synchronization debug mode", UserWarning)
+        torch.cuda.set_sync_debug_mode(mode)

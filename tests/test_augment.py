@@ -23,6 +23,8 @@ from mnist_models.augment import (
 from mnist_models.recipe import Affine, CropResize, Distortion, Elastic, Jitter, Rotation, Transform
 from mnist_models.sampling import SIDE, rotate
 
+from .conftest import refuse_waiting
+
 CPU = torch.device("cpu")
 COUNT = 200
 STEPS_5 = (Rotation(7.0), Affine(7.0, 0.1, (0.8, 1.2), 10.0), Jitter(0.4, 0.4))
@@ -271,11 +273,11 @@ def test_other_images_are_refused(images: Tensor) -> None:
 def test_on_cuda_without_waiting_for_the_device(transforms: tuple[Transform, ...]) -> None:
     images = strokes().to("cuda")
     augment(images, transforms)
-    torch.cuda.set_sync_debug_mode("error")
+    refuse_waiting("error")
     try:
         out = augment(images, transforms)
     finally:
-        torch.cuda.set_sync_debug_mode("default")
+        refuse_waiting("default")
     assert out.is_cuda
     degrees = torch.linspace(-9, 9, COUNT)
     assert torch.equal(rotate(images, degrees.to("cuda")).cpu(), rotate(images.cpu(), degrees))

@@ -274,8 +274,8 @@ def test_summary(command: Command) -> None:
     assert found["layers"][0]["operation"] == "conv2d"
 
 
-def test_verify_needs_records(command: Command, mnist_root: Path, tmp_path: Path) -> None:
-    done = command("verify", "--records", tmp_path, "--data-root", mnist_root)
+def test_verify_needs_records_before_it_needs_mnist(command: Command, tmp_path: Path) -> None:
+    done = command("verify", "--records", tmp_path, "--data-root", tmp_path / "nowhere")
     assert done.status == 2
     assert "no record below" in done.err
 

@@ -27,10 +27,10 @@ IMAGES, LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
 TEST_IMAGES, TEST_LABELS = "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"
 ALL = (IMAGES, LABELS, TEST_IMAGES, TEST_LABELS)
 VALIDATION_MD5 = {  # written down once: the slice must never move
-    "train_images": "d820811db2840e885e3b1e0908e075eb",
-    "train_labels": "8464d2052524ba179a82d4dc8388e92a",
-    "held_out_images": "42c6d19d3d81c72ee2ad0ab1c6b4147b",
-    "held_out_labels": "9265b79c92173cb6491a58bfc09a6f6c",
+    "train_images": "638aa133ecc60afd15952f1c7f6b1ae0",
+    "train_labels": "ea6c28e4796b4bea741ac2778f12f5d5",
+    "held_out_images": "12a1d7382cac73fb4124d6e461ccb95d",
+    "held_out_labels": "6a9a88f826ab037668007939cf2bac80",
 }
 
 
@@ -150,15 +150,24 @@ def test_validation_does_not_read_the_test_files(copy: Path) -> None:
         data.load("mnist", copy)
 
 
-def test_hold_out_parts_the_split() -> None:
+def test_validation_is_the_last_images_of_each_digit(mnist: Dataset, mnist_root: Path) -> None:
+    dataset = data.load("mnist", mnist_root, validation=True)
+    for digit in range(10):
+        images = mnist.train.images[mnist.train.labels == digit]
+        assert torch.equal(images[-500:], dataset.held_out.images[dataset.held_out.labels == digit])
+
+
+@pytest.mark.parametrize("drawn", [True, False])
+def test_hold_out_parts_the_split(drawn: bool) -> None:
     split = Split(torch.arange(300), torch.arange(300) % 3)
-    left, held = data.hold_out(split, 20)
+    left, held = data.hold_out(split, 20, drawn=drawn)
     assert held.labels.bincount().tolist() == [20] * 3
     assert sorted(left.images.tolist() + held.images.tolist()) == list(range(300))
     for part in (left, held):
         assert torch.equal(part.images % 3, part.labels)
         assert part.images.tolist() == sorted(part.images.tolist())
-    assert held.images.tolist() != list(range(60))  # drawn, not the first ones
+    assert (held.images.tolist() == list(range(240, 300))) is not drawn
+    assert held.images.tolist() != list(range(60))
 
 
 # the stand-in

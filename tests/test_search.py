@@ -93,11 +93,20 @@ def test_an_arms_score_is_that_of_its_records(question: Question) -> None:
     for arm in found:
         rate = float(arm.values.get("learning_rate", FOUR.recipe.learning_rate))
         own = [record for record in records if record.recipe["learning_rate"] == rate]
-        assert arm.correct == {record.seed: pooled(record) for record in own}
+        assert arm.correct == {record.seed: pooled(record)[0] for record in own}
+        assert arm.loss == {record.seed: pooled(record)[1] for record in own}
         assert arm.total == own[0].final.test_total == 140
         assert arm.mean == pytest.approx(100 * sum(arm.correct.values()) / 2 / 140)
         last = [epoch.test_correct for epoch in own[0].epochs[1:]]
-        assert pooled(own[0]) == pytest.approx(sum(last) / 3)
+        assert pooled(own[0])[0] == pytest.approx(sum(last) / 3)
+        losses = [epoch.test_loss for epoch in own[0].epochs[1:]]
+        assert pooled(own[0])[1] == pytest.approx(sum(losses) / 3)
+
+
+def test_an_arm_that_changes_nothing_is_the_first(question: Question) -> None:
+    own = FOUR.recipe.learning_rate
+    found = run(question, f"learning_rate={own},{own}0,0.01")
+    assert [arm.values for arm in found] == [{}, {"learning_rate": "0.01"}]
 
 
 def test_what_is_finished_is_not_trained_again(question: Question) -> None:
@@ -296,7 +305,8 @@ def test_the_log_says_how_many_epochs_were_pooled() -> None:
 def arm(number: int, correct: Sequence[float], rate: str | None) -> Arm:
     values = {} if rate is None else {"learning_rate": rate}
     scores = dict(enumerate(correct))
-    return Arm(number, values, "finished", 7_850, scores, total=1_000)
+    losses = {seed: 1 - right / 1_000 for seed, right in scores.items()}
+    return Arm(number, values, "finished", 7_850, scores, total=1_000, loss=losses)
 
 
 def test_the_log_compares_with_the_first_arm_over_the_same_seeds() -> None:
@@ -311,6 +321,7 @@ def test_the_log_compares_with_the_first_arm_over_the_same_seeds() -> None:
     assert first["difference"] is None
     assert first["mean"] == pytest.approx(91.0)
     assert first["deviation"] == pytest.approx(1.0)
+    assert (first["loss"], none["loss"]) == (pytest.approx(0.09), None)
     assert second["difference"]["mean"] == pytest.approx(1.0)
     assert second["difference"]["seeds"] == 3
     low, high = second["difference"]["interval"]  # of 10, 8, 12: mean 10, sd 2, t(2) 4.3027

@@ -20,7 +20,7 @@ QUESTION: dict[str, Any] = {
     "fixed": {"epochs": "6"},
     "recipe": {"epochs": 6},
     "seeds": [0, 1],
-    "data": {"name": "mnist", "split": "validation"},
+    "data": {"name": "mnist", "split": "validation", "md5": {"held_out_images": "0123abcdef"}},
 }
 
 
@@ -36,21 +36,29 @@ def test_a_study_is_shown_ranked_with_its_question(tmp_path: Path) -> None:
     written(tmp_path, log("screen", QUESTION, found))
     text = searches(tmp_path)["screen"]
     assert text.startswith("`frontier-8k` with epochs = 6: 3 arms, 5 runs, seeds 0, 1, scored on ")
-    assert "the validation images of mnist, mean of the last 3 epochs" in text
+    assert "the validation images of mnist (0123abcd), mean of the last 3 epochs" in text
     rows = [line for line in text.splitlines() if line.startswith("| ")][1:]
     assert rows[1] == (
-        "| 1 | `learning_rate=0.1` | 7,850 | 2 | 91.300 | 1.131 | +0.800 [-3.012, +4.612] | 0.228 |"
+        "| 1 | `learning_rate=0.1` | 7,850 | 2 | 91.300 | 1.131 | 0.08700 "
+        "| +0.800 [-3.012, +4.612] | 0.228 |"
     )
-    assert rows[2] == "| 0 | as it is | 7,850 | 2 | 90.500 | 0.707 | - | - |"
-    assert rows[3] == "| 2 | `learning_rate=0.2` | 7,850 | 1 | 89.000 | - | -1.000 | - |"
+    assert rows[2] == "| 0 | as it is | 7,850 | 2 | 90.500 | 0.707 | 0.09500 | - | - |"
+    assert rows[3] == "| 2 | `learning_rate=0.2` | 7,850 | 1 | 89.000 | - | 0.11000 | -1.000 | - |"
     assert "Each value over all finished arms" not in text  # each has one
+
+
+def test_a_study_from_before_losses_were_kept_is_shown_without(tmp_path: Path) -> None:
+    table = log("screen", QUESTION, [arm(0, [900], None)])
+    del table["arms"][0]["loss"]
+    written(tmp_path, table)
+    assert "| 0 | as it is | 7,850 | 1 | 90.000 | - | - | - | - |" in searches(tmp_path)["screen"]
 
 
 def test_what_came_to_nothing_is_shown_too(tmp_path: Path) -> None:
     lost = replace(arm(1, [], "9"), state="failed", cause="DivergedError")
     written(tmp_path, log("screen", QUESTION, [arm(0, [900], None), lost]))
     assert (
-        "| 1 | `learning_rate=9` (failed: DivergedError) | 7,850 | 0 | - | - | - | - |"
+        "| 1 | `learning_rate=9` (failed: DivergedError) | 7,850 | 0 | - | - | - | - | - |"
         in (searches(tmp_path)["screen"])
     )
 

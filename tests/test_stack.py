@@ -9,7 +9,17 @@ from torch import Tensor, nn
 
 from mnist_models.blocks import Dropout, GlobalAveragePool
 from mnist_models.models import EXPERIMENTS
-from mnist_models.stack import Stack, StackedDropout, StackedLinear, StackError, Streams, stack
+from mnist_models.randomness import Streams
+from mnist_models.stack import (
+    Stack,
+    StackedConvolution,
+    StackedDropout,
+    StackedLinear,
+    StackError,
+    stack,
+)
+
+from .conftest import refuse_waiting
 
 BUILDS = list({experiment.build: name for name, experiment in EXPERIMENTS.items()}.values())
 CPU = torch.device("cpu")
@@ -145,6 +155,33 @@ def test_masks_of_features(size: int, layer: nn.Module) -> None:
 
 
 @pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize(
+    "options",
+    [{"kernel_size": 1}, {"kernel_size": 3, "padding": 1}, {"kernel_size": 1, "stride": 2}],
+)
+@pytest.mark.parametrize("inputs", [1, 4])
+def test_what_takes_convolutions_on_a_gpu_gives_what_they_give(
+    inputs: int, options: dict[str, int], bias: bool, float64: None
+) -> None:
+    """Maps and gradients, in the layout of maps that the layers behind it expect."""
+    grouped = nn.Conv2d(2 * inputs, 6, groups=2, bias=bias, **options)
+    grouped = grouped.to(memory_format=torch.channels_last)
+    layer = StackedConvolution(grouped, 2)
+    assert dict(layer.named_parameters()).keys() == dict(grouped.named_parameters()).keys()
+    maps = torch.randn(5, 2 * inputs, 7, 6).to(memory_format=torch.channels_last).requires_grad_()
+    found, expected = layer(maps), grouped(maps)
+    torch.testing.assert_close(found, expected, rtol=TIGHT, atol=TIGHT)
+    assert found.is_contiguous(memory_format=torch.channels_last)
+    ends = (maps, *grouped.parameters())
+    for one, other in zip(
+        torch.autograd.grad(found.square().sum(), ends),
+        torch.autograd.grad(expected.square().sum(), ends),
+        strict=True,
+    ):
+        torch.testing.assert_close(one, other, rtol=TIGHT, atol=1e-9)
+
+
+@pytest.mark.parametrize("bias", [True, False])
 def test_linear_is_a_product_for_each_network(bias: bool) -> None:
     layers = [nn.Linear(4, 3, bias=bias) for _ in range(2)]
     stacked = stack([nn.Sequential(nn.AvgPool2d(14), nn.Flatten(), layer) for layer in layers])
@@ -266,12 +303,12 @@ def test_masks_on_a_gpu_are_those_of_each_network_alone(layer: nn.Module) -> Non
     device, streams = torch.device("cuda"), Streams(2)
     stacked = StackedDropout(layer, 2, streams).train()
     maps = torch.randn(64, 2 * 8, 26, 26, device=device).to(memory_format=torch.channels_last)
-    torch.cuda.set_sync_debug_mode("error")  # nothing waits for the device
+    refuse_waiting("error")  # nothing waits for the device
     try:
         streams.seed([3, 4], device)
         found = [stacked(maps), stacked(maps)]
     finally:
-        torch.cuda.set_sync_debug_mode("default")
+        refuse_waiting("default")
     for lane, seed in enumerate((3, 4)):
         torch.manual_seed(seed)
         one = maps.chunk(2, 1)[lane].contiguous(memory_format=torch.channels_last)

@@ -34,6 +34,8 @@ from mnist_models.train import (
     train_epoch,
 )
 
+from .conftest import refuse_waiting
+
 AGREEING = ["frontier-8k", "steps-6", "blocks-1", "blocks-2", "eva4-final-dropout", "attempt-3"]
 
 
@@ -461,9 +463,9 @@ def test_on_cuda_no_step_waits_for_the_device(tiny: Dataset, tmp_path: Path) -> 
 
     def strict(progress: Progress) -> None:
         last = progress.step == progress.steps  # after it, the losses are read
-        torch.cuda.set_sync_debug_mode("default" if last else "error")
+        refuse_waiting("default" if last else "error")
 
     try:
         side.train_epoch(data, 2, strict)
     finally:
-        torch.cuda.set_sync_debug_mode("default")
+        refuse_waiting("default")

@@ -32,7 +32,11 @@ def test_each_worker_has_cores_of_its_own(monkeypatch: pytest.MonkeyPatch) -> No
 
 @pytest.mark.parametrize(
     ("workers", "threads", "gpus", "found"),
-    [(3, 2, [], "5 cores, 2 for each"), (None, 6, [], "5 cores, 6"), (3, 1, ["0"], "1 GPUs")],
+    [
+        (3, 2, [], "5 cores, 2 for each"),
+        (None, 6, [], "5 cores, 6"),
+        (6, 1, ["0"], "5 cores, 1 for each"),
+    ],
 )
 def test_more_than_there_is_room_for_is_refused(
     workers: int | None,

@@ -24,7 +24,7 @@ from mnist_models.cli.options import (
     load_data,
     show_json,
 )
-from mnist_models.evaluate import Verdict, evaluate, verify
+from mnist_models.evaluate import Verdict, evaluate, published, verify
 from mnist_models.models import EXPERIMENTS
 from mnist_models.record import FILE_NAME, Record, load_record
 from mnist_models.tables import check_table, table
@@ -103,6 +103,7 @@ def add_verify(commands: Commands) -> None:
 
 
 def run_verify(options: argparse.Namespace) -> int:
+    published(options.records)  # a wrong folder shows before the data set is looked for
     data = load_data(options, "mnist")
     results: list[Verdict] = []
     for result in tqdm(verify(options.records, data), desc="verify", unit="record"):

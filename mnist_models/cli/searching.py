@@ -31,7 +31,7 @@ from mnist_models.job import Source, alone_in
 from mnist_models.models import find_experiment
 from mnist_models.search.log import log
 from mnist_models.search.loop import Effort, refuse_slips, search
-from mnist_models.search.space import Choice, Range, Setting, SpaceError, read_setting
+from mnist_models.search.space import Choice, Range, Setting, SpaceError, Value, read_setting
 from mnist_models.search.study import Arm, Question, arms, load_study
 from mnist_models.sweep import Listener, Progress
 from mnist_models.tables import table
@@ -59,6 +59,14 @@ def add_search(commands: Commands) -> None:
         metavar="NAME=VALUES",
         help="a field of the recipe (learning_rate, schedule.warm_up, augmentation.degrees) or an "
         "argument of the network's builder, with values 0.1,0.2 or a range 0.05..0.5; repeatable",
+    )
+    command.add_argument(
+        "--arm",
+        action="append",
+        default=[],
+        type=_arm,
+        metavar="SETTINGS",
+        help="one arm by itself, such as 'batch_size=32 learning_rate=0.1'; repeatable",
     )
     command.add_argument(
         "--set",
@@ -112,6 +120,20 @@ def _setting(text: str) -> Setting:
         raise argparse.ArgumentTypeError(str(error)) from error
 
 
+def _arm(text: str) -> dict[str, Value]:
+    settings = [_setting(word) for word in text.split()]
+    values: dict[str, Value] = {}
+    for setting in settings:
+        if not isinstance(setting, Choice) or len(setting.values) > 1 or setting.name in values:
+            raise argparse.ArgumentTypeError(
+                f"{text!r}: expected one value a setting, such as 'batch_size=32 average=0.99'"
+            )
+        values[setting.name] = setting.values[0]
+    if not values:
+        raise argparse.ArgumentTypeError("expected settings, such as 'batch_size=32 average=0.99'")
+    return values
+
+
 def _name(text: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9][\w-]*", text, re.ASCII):
         raise argparse.ArgumentTypeError(
@@ -125,8 +147,10 @@ def run_search(options: argparse.Namespace) -> int:
     if options.show:
         _show(load_study(options.out, name), name, options)
         return 0
-    if not options.vary:
-        raise UsageError("expected at least one --vary, such as --vary learning_rate=0.1,0.2")
+    if not options.vary and not options.arm:
+        raise UsageError(
+            "expected at least one --vary or --arm, such as --vary learning_rate=0.1,0.2"
+        )
     given = [setting.name for setting in (*options.vary, *options.set)]
     if twice := [each for each in given if given.count(each) > 1]:
         raise UsageError(f"expected each setting once; {twice[0]} is there twice")
@@ -144,6 +168,7 @@ def run_search(options: argparse.Namespace) -> int:
         tuple(options.vary),
         data,
         options.out,
+        tuple(options.arm),
     )
     refuse_slips(question)
     where, device = workers_of(options)
@@ -228,12 +253,24 @@ def _show(study: Any, name: str, options: argparse.Namespace) -> None:
             row["parameters"],
             len(row["seeds"]),
             *(_decimals(row[key]) for key in ("mean", "deviation")),
+            _decimals(row["loss"], 5),
             *(_decimals((row["difference"] or {}).get(key)) for key in ("mean", "p")),
             _settings(found[row["arm"]]) + (f" ({row['cause']})" if row["cause"] else ""),
         )
         for row in result["arms"]
     ]
-    header = ("arm", "state", "parameters", "n", "mean %", "sd", "less arm 0", "p", "settings")
+    header = (
+        "arm",
+        "state",
+        "parameters",
+        "n",
+        "mean %",
+        "sd",
+        "loss",
+        "less arm 0",
+        "p",
+        "settings",
+    )
     print(table(header, rows))
     if any(row["arms"] > 1 for row in result["settings"]):
         effects = [
@@ -249,8 +286,8 @@ def _show(study: Any, name: str, options: argparse.Namespace) -> None:
         warn([NO_CLAIM])
 
 
-def _decimals(number: float | None) -> str | None:
-    return None if number is None else f"{number:.3f}"
+def _decimals(number: float | None, places: int = 3) -> str | None:
+    return None if number is None else f"{number:.{places}f}"
 
 
 COMMANDS = (add_search,)

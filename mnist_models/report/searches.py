@@ -39,14 +39,21 @@ def _question(found: Mapping[str, Any]) -> str:
     return (
         f"`{question['experiment']}`{f' with {fixed}' if fixed else ''}: {len(arms):,} arms, "
         f"{runs:,} runs, seeds {', '.join(map(str, question['seeds']))}, scored on the "
-        f"{data['split']} images of {data['name']}, mean of the last {found['pooled_epochs']} "
-        "epochs. Differences are to arm 0 over the same seeds, with the 95 % interval of their "
-        "mean and the p of a paired t-test, not corrected for the number of arms.\n"
+        f"{data['split']} images of {data['name']}{_slice(data)}, mean of the last "
+        f"{found['pooled_epochs']} epochs. Differences are to arm 0 over the same "
+        "seeds, with the 95 % interval of their mean and the p of a paired t-test, not corrected "
+        "for the number of arms.\n"
     )
 
 
+def _slice(data: Mapping[str, Any]) -> str:
+    """Which images they are, by the first digits of their md5: not all studies had the same."""
+    md5 = data.get("md5", {}).get("held_out_images", "")
+    return f" ({md5[:8]})" if md5 else ""
+
+
 def _arms(found: Mapping[str, Any]) -> str:
-    header = ("arm", "settings", "parameters", "n", "mean %", "sd", "difference", "p")
+    header = ("arm", "settings", "parameters", "n", "mean %", "sd", "loss", "difference", "p")
     return table(header, [_arm(arm) for arm in found["arms"]])
 
 
@@ -63,6 +70,7 @@ def _arm(arm: Mapping[str, Any]) -> tuple[str, ...]:
         str(len(arm["correct"])),
         _number(arm["mean"], ".3f"),
         _number(arm["deviation"], ".3f"),
+        _number(arm.get("loss"), ".5f"),
         f"{shown} [{_signed(ends[0])}, {_signed(ends[1])}]" if ends else shown,
         _number(difference.get("p"), ".3f"),
     )

@@ -74,6 +74,7 @@ def _row(arm: Arm, first: Arm) -> dict[str, Any]:
         "total": arm.total,
         "mean": arm.mean,
         "deviation": statistics.stdev(scores) if len(scores) > 1 else None,
+        "loss": statistics.mean(arm.loss.values()) if arm.loss else None,
         "difference": difference
         and {
             "seeds": len(seeds),

@@ -96,6 +96,8 @@ def refuse_slips(question: Question) -> None:
     for setting in question.settings:
         for value in _ends(question, setting):
             _built(question, {setting.name: value})
+    for values in question.listed:
+        _built(question, values)
 
 
 def _ends(question: Question, setting: Setting) -> tuple[Value, ...]:
@@ -126,9 +128,9 @@ def enqueue(study: optuna.Study, question: Question, most: int | None) -> None:
     time, so that a larger `most` adds to what is there.
     """
     ended = [arm for arm in arms(study) if arm.state != "failed"]
-    known = [arm.values for arm in ended]
-    wanted: list[dict[str, Value]] = [{}]
-    if not question.sampled:
+    known = [_name(question, arm.values) for arm in ended]
+    wanted: list[dict[str, Value]] = [{}, *(dict(values) for values in question.listed)]
+    if question.settings and not question.sampled:
         choices = [setting for setting in question.settings if isinstance(setting, Choice)]
         names = [choice.name for choice in choices]
         products = itertools.product(*(choice.values for choice in choices))
@@ -142,9 +144,15 @@ def enqueue(study: optuna.Study, question: Question, most: int | None) -> None:
     else:  # those that failed were sampled before
         wanted += [dict(arm.values) for arm in arms(study) if arm.state == "failed"]
     for values in wanted:
-        if values not in known:
-            known.append(values)
+        name = _name(question, values)
+        if name not in known:
+            known.append(name)
             study.enqueue_trial({}, user_attrs={"values": values})
+
+
+def _name(question: Question, values: Mapping[str, Value]) -> str:
+    """Of an arm's experiment: the same for values that are written in other ways, or left out."""
+    return question.arm(values).name
 
 
 class _Search:
@@ -258,12 +266,13 @@ class _Search:
     def _score(self, trial: optuna.Trial, experiment: Experiment, seeds: Sequence[int]) -> None:
         """Keep the scores of these seeds, and report the mean so far after each."""
         data, out = self._question.data, self._question.out
-        correct = dict(trial.user_attrs.get("correct", {}))
+        correct, loss = (dict(trial.user_attrs.get(key, {})) for key in ("correct", "loss"))
         for seed in (seed for seed in seeds if str(seed) not in correct):
             folder = folder_of(out, data.name, data.split, experiment.name, seed)
-            correct[str(seed)] = pooled(load_record(folder))
+            correct[str(seed)], loss[str(seed)] = pooled(load_record(folder))
             trial.report(_percent(correct.values(), len(data.held_out)), len(correct))
         trial.set_user_attr("correct", correct)
+        trial.set_user_attr("loss", loss)
         trial.set_user_attr("total", len(data.held_out))
 
     def _end(self, trial: optuna.Trial, state: State, cause: str = "") -> Arm:
@@ -302,9 +311,11 @@ def _breach(experiment: Experiment, network: nn.Module) -> tuple[str, int | None
     return "; ".join(broken), found.parameters
 
 
-def pooled(record: Record) -> float:
-    """Scored images correct: the mean of the last epochs."""
-    return statistics.mean(epoch.test_correct for epoch in record.epochs[-POOLED:])
+def pooled(record: Record) -> tuple[float, float]:
+    """Scored images correct and the loss on them: means of the last epochs."""
+    last = record.epochs[-POOLED:]
+    correct = statistics.mean(epoch.test_correct for epoch in last)
+    return correct, statistics.mean(epoch.test_loss for epoch in last)
 
 
 def _percent(correct: Iterable[float], total: int) -> float:

@@ -41,6 +41,7 @@ class Question:
         fixed: settings that every arm has; the first arm is the experiment with these alone.
         seeds: that every arm trains.
         settings: what is varied. Where one is a range, all arms but the first are sampled.
+        listed: arms beside all combinations of the settings, each by what it has.
         data: with a validation slice as its scored images.
         out: folder of the database and of the records.
     """
@@ -51,6 +52,7 @@ class Question:
     settings: tuple[Setting, ...]
     data: Dataset
     out: Path
+    listed: tuple[Mapping[str, Value], ...] = ()
 
     @property
     def sampled(self) -> bool:
@@ -95,6 +97,7 @@ class Arm:
         parameters: of its network.
         correct: seed -> scored images correct, mean of its last epochs.
         total: scored images.
+        loss: seed -> loss on the scored images, mean of the same epochs; empty in older studies.
         cause: why it was refused or failed.
     """
 
@@ -104,6 +107,7 @@ class Arm:
     parameters: int | None = None
     correct: dict[int, float] = field(default_factory=dict)
     total: int = 0
+    loss: dict[int, float] = field(default_factory=dict)
     cause: str = ""
 
     @property
@@ -197,5 +201,6 @@ def _arm(number: int, kept: Mapping[str, Any]) -> Arm:
         parameters=kept.get("parameters"),
         correct={int(seed): value for seed, value in kept.get("correct", {}).items()},
         total=kept.get("total", 0),
+        loss={int(seed): value for seed, value in kept.get("loss", {}).items()},
         cause=kept.get("cause", ""),
     )
