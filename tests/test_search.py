@@ -136,12 +136,21 @@ def test_arms_that_were_begun_are_ended_first(
         with pytest.raises(KeyboardInterrupt):
             run(question, *RATES)
     study = load_study(question.out, "study")
-    assert [arm.state for arm in arms(study)] == ["waiting"] * 4
+    assert [arm.state for arm in arms(study)] == ["waiting"] * 3  # one rate is the arm's own
     running = study.get_trials(states=(optuna.trial.TrialState.RUNNING,))
     assert [trial.number for trial in running] == [0, 1]
     found = run(question, *RATES)
-    assert [arm.number for arm in found] == [0, 1, 2, 3]
+    assert [arm.number for arm in found] == [0, 1, 2]
     assert {arm.state for arm in found} == {"finished"}
+
+
+def test_arms_may_be_listed_one_by_one(question: Question) -> None:
+    listed = ({"learning_rate": "0.01", "momentum": "0.5"}, {"batch_size": "400"})
+    found = run(replace(question, listed=listed))
+    assert [arm.values for arm in found] == [{}, *listed]
+    assert all(arm.correct.keys() == arm.loss.keys() == {0, 1} for arm in found)
+    more = run(replace(question, listed=(*listed, {"batch_size": "500"})))
+    assert [arm.values for arm in more] == [{"batch_size": "500"}]
 
 
 @pytest.mark.parametrize("sampler", ["random", "tpe"])

@@ -36,7 +36,8 @@ def search(*arguments: object) -> int:
     ("arguments", "message"),
     [
         (["quik", "--vary", "momentum=0.5"], "no experiment 'quik'; there are"),
-        (["quick"], "expected at least one --vary"),
+        (["quick"], "expected at least one --vary or --arm"),
+        (["quick", "--arm", "rate=1"], "no setting 'rate'; there are optimizer"),
         (["quick", "--vary", "rate=1"], "no setting 'rate'; there are optimizer"),
         (["quick", "--vary", "batch_size=x"], "batch_size: found 'x', expected a whole number"),
         (["quick", "--vary", "momentum=0.1..0.9"], "say how many, such as --arms 40"),
@@ -65,6 +66,9 @@ def test_bad_input_is_one_line(
     [
         ("--vary", "momentum", "expected a setting and its values"),
         ("--vary", "momentum=0.5,0.5", "expected each value once"),
+        ("--arm", "momentum=0.5,0.6", "expected one value a setting"),
+        ("--arm", "momentum=0.5 momentum=0.6", "expected one value a setting"),
+        ("--arm", " ", "expected settings, such as"),
         ("--study", "../elsewhere", "expected a letter or digit first"),
         ("--study", "..", "expected a letter or digit first"),
         ("--study", "a.b", "expected a letter or digit first"),

@@ -220,6 +220,9 @@ def test_a_signal_to_the_parent_leaves_no_orphan(
     assert not gone(pid)
     parent.send_signal(number)
     assert parent.wait(10) == status
+    until = time.monotonic() + 5  # a process that is killed still has to be scheduled to die
+    while not gone(pid) and time.monotonic() < until:
+        time.sleep(0.05)
     assert gone(pid)
 
 

@@ -30,6 +30,16 @@ def test_each_worker_has_cores_of_its_own(monkeypatch: pytest.MonkeyPatch) -> No
     assert [(place.gpu, place.cores) for place in gpus] == [("0", (2, 3)), ("GPU-b", (5, 7))]
 
 
+def test_workers_beyond_the_gpus_share_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {2, 3, 5, 7, 11})
+    gpus = places(3, 2, ["0", "GPU-b"])
+    assert [(place.gpu, place.cores) for place in gpus] == [
+        ("0", (2,)),
+        ("GPU-b", (3,)),
+        ("0", (5,)),
+    ]
+
+
 @pytest.mark.parametrize(
     ("workers", "threads", "gpus", "found"),
     [

@@ -90,7 +90,8 @@ def add_where(command: argparse.ArgumentParser) -> None:
         "--workers",
         type=whole(1),
         metavar="N",
-        help="processes, each on cores or a GPU of its own (default: all that there is room for)",
+        help="processes, each on cores of its own, or on a GPU, which more than there are GPUs "
+        "share (default: all that there are cores or GPUs for)",
     )
     command.add_argument(
         "--threads",

@@ -58,11 +58,16 @@ def _by_device(found: Sequence[Measurement]) -> tuple[list[Measurement], list[Me
 
 
 def _each(found: Sequence[Measurement], *parts: Callable[[Measurement], str]) -> str:
-    """The parts of every measurement, below its device where there are several."""
+    """The parts of every measurement, below its device, and its time, where there are several."""
     texts = ["\n".join(part(one) for part in parts) for one in found]
     if len(found) == 1 and not found[0].provenance.device.startswith("cuda"):
         return texts[0]
-    heads = [f"**{one.provenance.device}**" for one in found]
+    devices = [one.provenance.device for one in found]
+    heads = [
+        f"**{one.provenance.device}**"
+        + (f", {one.provenance.finished}" if devices.count(one.provenance.device) > 1 else "")
+        for one in found
+    ]
     return "\n".join(f"{head}\n\n{text}" for head, text in zip(heads, texts, strict=True))
 
 
