@@ -60,10 +60,12 @@ class Streams:
         drawn: list[Tensor] = []
         if device.type == "cuda":
             own = generator.graphsafe_get_state()
-            for lane, other in enumerate(self.generators(device)):
-                generator.graphsafe_set_state(other)  # shared: what is drawn moves it on
-                drawn.append(draw(lane))
-            generator.graphsafe_set_state(own)
+            try:
+                for lane, other in enumerate(self.generators(device)):
+                    generator.graphsafe_set_state(other)  # shared: what is drawn moves it on
+                    drawn.append(draw(lane))
+            finally:
+                generator.graphsafe_set_state(own)
             return drawn
         for lane, state in enumerate(self._states):
             if state is not None:

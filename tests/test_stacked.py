@@ -24,6 +24,7 @@ from mnist_models.record import FILE_NAME, Record, RecordExistsError, load_recor
 from mnist_models.run import Run, capture, start
 from mnist_models.stack import StackError
 from mnist_models.stacked import Lane, SideBySide, train_stacked
+from mnist_models.step import Recorded, disagreement
 from mnist_models.train import (
     DivergedError,
     Listener,
@@ -448,6 +449,36 @@ def test_the_command_refuses(
     assert command(*arguments, "--epochs", 1, "--out", tmp_path) == 2
     assert message in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["frontier-8k", "steps-6"])
+def test_what_is_recorded_on_a_gpu_is_the_step(name: str, tiny: Dataset, tmp_path: Path) -> None:
+    """The same calls, made anew here: losses, answers and weights of every step, to the bit."""
+    experiment = short(name)
+    sides, given = [], []
+    for root in ("as it is", "recorded"):
+        lanes = []
+        for seed in range(2):
+            place = tmp_path / root / str(seed)
+            run, state = open_run(experiment, seed, tiny, place, resume=False, force=False)
+            capture(run, state)
+            lanes.append(Lane(run, state, place))
+        sides.append(SideBySide(experiment, lanes, tiny))
+    other = sides[1]
+    batch = next(other._batches(tiny, 1))
+    other.run.model.train()
+    recorded = other._step = Recorded(other.run, *batch, other.stack.streams)
+    assert disagreement(recorded, other.run, *batch) == ""
+    for side in sides:
+        losses = [side.train_epoch(tiny, number, lambda _: None) for number in (1, 2)]
+        given.append((losses, state_of(side.run)))
+    (losses, state), (other_losses, other_state) = given
+    assert losses == other_losses
+    for key, value in state.items():
+        assert torch.equal(value, other_state[key]), key
+    recorded.seed(0)
+    drawn = other.stack.streams.each(torch.device("cpu"), lambda _: torch.rand(3))
+    assert not torch.equal(*drawn)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
