@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 _LEVELS = 1 << 16  # a mask element is decided by 16 random bits
@@ -55,6 +56,50 @@ class GlobalAveragePool(nn.Module):
     def forward(self, maps: Tensor) -> Tensor:
         """Average each map: ``(B, C, H, W) -> (B, C)``."""
         return maps.mean((2, 3))
+
+
+class AtrousMaxPool2d(nn.Module):
+    """The maximum of every 2x2 window, not of every second one: ``(B, C, H, W)``, even H and W.
+
+    Where windows of stride 2 begin is arbitrary: there are four grids of them, and a network whose
+    maps they halve answers a digit otherwise when it is moved by a pixel. Here evaluation has the
+    windows of all four, ``(B, C, H, W)``, between which the `AtrousConv2d` that follow reach over
+    one pixel, so that each of their outputs lies on one of the grids. An image in training takes
+    one grid, ``(B, C, H / 2, W / 2)``, a quarter of the batch each: all of them in the mean, in a
+    quarter of the time. Windows at the lower and right edge may be cut off.
+
+    After Giusti, Ciresan, Masci, Gambardella and Schmidhuber, 2013 (arXiv:1302.1700).
+    """
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """One grid for each image in training, all in evaluation."""
+        if maps.shape[2] % 2 or maps.shape[3] % 2:
+            raise ValueError(f"expected maps of even sides to pool, found {tuple(maps.shape[2:])}")
+        if not self.training:
+            # Channels last: on a CPU, what follows takes half the time so.
+            maps = maps.contiguous(memory_format=torch.channels_last)
+            return F.max_pool2d(maps, 2, stride=1, padding=1)[:, :, 1:, 1:]
+        quarters = maps.tensor_split(4)  # of a batch that was shuffled
+        return torch.cat(
+            [
+                F.max_pool2d(part[:, :, grid // 2 :, grid % 2 :], 2, ceil_mode=True)
+                for grid, part in enumerate(quarters)
+                if len(part)
+            ]
+        )
+
+
+class AtrousConv2d(nn.Conv2d):
+    """The convolution behind an `AtrousMaxPool2d`, which reaches as far whatever that gives.
+
+    ``(B, C, H, W) -> (B, D, H', W')``: its dilation is 1 in training and 2 in evaluation.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - the parameter's name in torch
+        """Convolve maps of one grid in training, of four in evaluation."""
+        dilation = 1 if self.training else 2
+        padding = self.padding if self.training else tuple(2 * int(side) for side in self.padding)
+        return F.conv2d(input, self.weight, self.bias, self.stride, padding, dilation, self.groups)
 
 
 def convolution(

@@ -20,12 +20,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mnist_models.blocks import Dropout, GlobalAveragePool
+from mnist_models.blocks import AtrousConv2d, AtrousMaxPool2d, Dropout, GlobalAveragePool
 from mnist_models.randomness import Streams
 
 # What counts channels in a layer that is widened by more channels.
 _COUNTS: dict[type[nn.Module], tuple[str, ...]] = {
     nn.Conv2d: ("in_channels", "out_channels", "groups"),
+    AtrousConv2d: ("in_channels", "out_channels", "groups"),
     nn.BatchNorm1d: ("num_features",),
     nn.BatchNorm2d: ("num_features",),
     nn.PReLU: ("num_parameters",),  # a slope for each channel; one for all is refused on trial
@@ -34,7 +35,8 @@ _DROPOUTS = (Dropout, nn.Dropout, nn.Dropout2d)
 _UNCHANGED = (
     *(nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Hardswish, nn.Mish),
     *(nn.Sigmoid, nn.Tanh, nn.Identity, nn.Flatten),
-    *(nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveMaxPool2d, nn.AdaptiveAvgPool2d, GlobalAveragePool),
+    *(nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveMaxPool2d, nn.AdaptiveAvgPool2d),
+    *(AtrousMaxPool2d, GlobalAveragePool),
 )
 _LEVELS = 1 << 16  # of `blocks.Dropout`: a mask element is decided by 16 random bits
 _TRIAL = 8  # images
@@ -231,7 +233,7 @@ def _stacked(name: str, layers: list[nn.Module], streams: Streams) -> nn.Module:
     if isinstance(wide, nn.Linear):
         return StackedLinear(wide, len(layers))
     if isinstance(first, nn.Conv2d) and isinstance(wide, nn.Conv2d) and wide.weight.is_cuda:
-        full = first.groups == 1 and first.padding_mode == "zeros"
+        full = type(first) is nn.Conv2d and first.groups == 1 and first.padding_mode == "zeros"
         return StackedConvolution(wide, len(layers)) if full else wide
     return wide
 

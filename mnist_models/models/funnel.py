@@ -9,7 +9,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from mnist_models.blocks import Dropout, GlobalAveragePool
+from mnist_models.blocks import AtrousConv2d, AtrousMaxPool2d, Dropout, GlobalAveragePool
 
 Activation = Literal["relu", "silu", "gelu", "prelu"]
 Order = Literal["act-norm", "norm-act"]
@@ -173,6 +173,7 @@ def funnel(
     affine: bool = True,
     residual: bool = False,
     dropout: float = 0.02,
+    atrous: bool = False,
 ) -> nn.Module:
     """The network of a plan: ``(B, 1, 28, 28) -> (B, 10)``.
 
@@ -186,13 +187,14 @@ def funnel(
             BatchNorm takes away what a bias before it adds.
         residual: whether a layer's input is added to its output where both are of one shape.
         dropout: probability of the one Dropout, before the averaging.
+        atrous: whether the one pooling keeps all four grids, see `blocks.AtrousMaxPool2d`.
 
     Raises:
         PlanError: the text is no plan, or the options do not go together.
     """
     if not affine and order != "act-norm":
         raise PlanError(f"affine=False needs order act-norm; found {order}")
-    return Funnel(
+    network = Funnel(
         plan,
         activation=activation,
         order=order,
@@ -200,3 +202,41 @@ def funnel(
         residual=residual,
         dropout=dropout,
     )
+    if atrous:
+        _make_atrous(network)
+    return network
+
+
+def _make_atrous(network: Funnel) -> None:
+    """Let the network see all grids of its one pooling, with the weights that it has."""
+    pooled = [layer.pooled for layer in network.layers]
+    if sum(pooled) != 1:
+        raise PlanError(
+            f"plan {network.plan!r}: found {sum(pooled)} poolings, expected one to be atrous"
+        )
+    network.add_module("pool", AtrousMaxPool2d())
+    behind = sum(not layer.shared for layer in network.layers[: pooled.index(True)])
+    if network.layers[pooled.index(True)].shared:
+        raise PlanError(
+            f"plan {network.plan!r}: the first layer behind an atrous pooling has the weights of "
+            "the one before it; expected weights of its own"
+        )
+    for number, found in enumerate(network.convolutions[behind:], start=behind):
+        if isinstance(found, nn.Sequential):  # separable: its second half reaches over no pixel
+            found[0] = _atrous(found[0])
+        else:
+            network.convolutions[number] = _atrous(found)
+
+
+def _atrous(found: nn.Module) -> nn.Module:
+    assert isinstance(found, nn.Conv2d)
+    made = AtrousConv2d(
+        found.in_channels,
+        found.out_channels,
+        found.weight.shape[2],
+        padding=int(found.padding[0]),
+        groups=found.groups,
+        bias=found.bias is not None,
+    )
+    made.weight, made.bias = found.weight, found.bias
+    return made
