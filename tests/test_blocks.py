@@ -8,7 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from mnist_models.blocks import Dropout, GlobalAveragePool, convolution
+from mnist_models.blocks import (
+    AtrousConv2d,
+    AtrousMaxPool2d,
+    Dropout,
+    GlobalAveragePool,
+    convolution,
+)
 
 DRAWS = 1 << 22  # the standard error of a probability is then below 2.5e-4
 
@@ -105,6 +111,60 @@ def test_any_layout_keeps_shape_type_and_values(
 def test_global_average_pool_is_the_mean() -> None:
     maps = torch.randn(2, 3, 4, 5)
     assert torch.allclose(GlobalAveragePool()(maps), nn.AdaptiveAvgPool2d(1)(maps).flatten(1))
+
+
+def one_grid(maps: torch.Tensor, grid: int) -> torch.Tensor:
+    """The windows of stride 2 that begin at one of the four pixels of the first window."""
+    return nn.MaxPool2d(2, ceil_mode=True)(maps[:, :, grid // 2 :, grid % 2 :])
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    height=st.integers(2, 6),
+    width=st.integers(2, 6),
+    kernel=st.sampled_from([1, 3, 5]),
+    padded=st.booleans(),
+    groups=st.sampled_from([1, 2]),
+)
+def test_atrous_evaluation_has_the_maps_of_all_four_grids(
+    height: int, width: int, kernel: int, padded: bool, groups: int
+) -> None:
+    torch.manual_seed(0)
+    maps = torch.randn(3, 2, 2 * height, 2 * width)
+    pool = AtrousMaxPool2d().eval()
+    padding = kernel // 2 if padded or kernel > min(height, width) else 0
+    conv = AtrousConv2d(2, 4, kernel, padding=padding, groups=groups).eval()
+    pooled, found = pool(maps), conv(pool(maps))
+    assert pooled.shape == maps.shape
+    for grid in range(4):
+        expected = one_grid(maps, grid)
+        assert torch.equal(pooled[:, :, grid // 2 :: 2, grid % 2 :: 2], expected)
+        expected = nn.Conv2d.forward(conv, expected)
+        part = found[:, :, grid // 2 :: 2, grid % 2 :: 2]
+        torch.testing.assert_close(part, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("count", range(1, 10))
+def test_atrous_training_gives_each_quarter_of_a_batch_one_grid(count: int) -> None:
+    maps = torch.randn(count, 2, 6, 8)
+    found = AtrousMaxPool2d().train()(maps)
+    assert found.shape == (count, 2, 3, 4)
+    grids = [
+        [grid for grid in range(4) if torch.equal(one[None], one_grid(image[None], grid))]
+        for one, image in zip(found, maps, strict=True)
+    ]
+    assert [len(each) for each in grids] == [1] * count
+    shares = [sum(each == [grid] for each in grids) for grid in range(4)]
+    assert max(shares) - min(shares) <= 1
+    conv = AtrousConv2d(2, 3, 3).train()
+    assert torch.equal(conv(found), nn.Conv2d.forward(conv, found))
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("size", [(5, 6), (6, 5), (13, 13)])
+def test_atrous_pooling_refuses_odd_sides(training: bool, size: tuple[int, int]) -> None:
+    with pytest.raises(ValueError, match=rf"even sides to pool, found \({size[0]}, {size[1]}\)"):
+        AtrousMaxPool2d().train(training)(torch.zeros(1, 1, *size))
 
 
 @pytest.mark.parametrize(

@@ -93,6 +93,7 @@ def test_every_option_changes_what_is_computed() -> None:
         {"order": "norm-act"},
         {"residual": True},
         {"affine": False},
+        {"atrous": True},
         {"plan": "8/8-8-8"},
         {"plan": "8-8/8=-8="},
         {"plan": "8-8u/8-8"},
@@ -162,3 +163,67 @@ def test_what_differs_in_the_plan_alone_has_another_digest() -> None:
     assert model_digest(funnel("8-8/8")) == model_digest(funnel("8-8/8"))
     assert model_digest(funnel("8-8/8")) != model_digest(funnel("8-8/8", residual=True))
     assert model_digest(funnel("8-8/8")) != model_digest(funnel("8-8/8", order="norm-act"))
+    assert model_digest(funnel("8-8/8")) != model_digest(funnel("8-8/8", atrous=True))
+
+
+class OneGrid(nn.Module):
+    """A pooling whose windows begin at one of the four pixels of the first window."""
+
+    def __init__(self, grid: int) -> None:
+        super().__init__()
+        self.grid = grid
+
+    def forward(self, maps: torch.Tensor) -> torch.Tensor:
+        maps = maps[:, :, self.grid // 2 :, self.grid % 2 :]
+        return F.max_pool2d(maps, 2, ceil_mode=True)
+
+
+ATROUS = ["10u/12us-12us-12us=", "8/8s-8s-8", "6u-6u/8k5-8-8=", "6-6-6=/8u-8"]
+
+
+@pytest.mark.parametrize("plan", ATROUS)
+@pytest.mark.parametrize("residual", [False, True])
+def test_an_atrous_network_answers_with_the_mean_over_all_grids(plan: str, residual: bool) -> None:
+    torch.manual_seed(0)
+    atrous, plain = (
+        funnel(plan, residual=residual, atrous=atrous).double() for atrous in (True, False)
+    )
+    images = torch.randn(16, 1, 28, 28, dtype=torch.double)
+    atrous.train()(images)  # statistics that are not those it begins with
+    plain.load_state_dict(atrous.state_dict())
+    logits = []
+    for grid in range(4):
+        plain.add_module("pool", OneGrid(grid))
+        logits.append(plain.eval()(images))
+    found = atrous.eval()(images)
+    torch.testing.assert_close(found, torch.stack(logits).mean(0), rtol=1e-11, atol=1e-11)
+    assert not torch.allclose(found, logits[0], atol=1e-5)
+
+
+@pytest.mark.parametrize("plan", ATROUS)
+def test_an_atrous_network_has_the_weights_and_the_field_of_the_plain_one(plan: str) -> None:
+    models = []
+    for atrous in (False, True):
+        torch.manual_seed(0)
+        models.append(funnel(plan, atrous=atrous))
+    states = [model.state_dict() for model in models]
+    assert states[0].keys() == states[1].keys()
+    assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
+    plain, found = (check_module(model, CARD)[1] for model in models)
+    assert found.parameters == plain.parameters
+    assert found.receptive_field_before_pooling == plain.receptive_field_before_pooling
+    stack([*models[1:], funnel(plan, atrous=True)])
+
+
+@pytest.mark.parametrize(
+    ("plan", "found"),
+    [
+        ("8-8", "found 0 poolings, expected one"),
+        ("8/8/8", "found 2 poolings, expected one"),
+        ("8-8/8=", "the first layer behind an atrous pooling has the weights of the one before it"),
+    ],
+)
+def test_what_cannot_be_atrous_is_refused(plan: str, found: str) -> None:
+    funnel(plan)
+    with pytest.raises(PlanError, match=found):
+        funnel(plan, atrous=True)
