@@ -163,10 +163,15 @@ assert nn.Linear(16 * 4 * 4, 10).weight.numel() == 16 * nn.Linear(16, 10).weight
 #
 # - the **jump** `j`: how many image pixels lie between two neighbouring values of the map. It
 #   starts at 1, and a stride of 2 (a 2x2 max-pool, say) doubles it;
-# - the **field** `r`: it starts at 1 pixel, and a kernel of side `k` adds `(k - 1) * j`.
+# - the **field** `r`: it starts at 1 pixel, and a kernel of side `k` adds `(k - 1) * j`; one of
+#   dilation `d`, whose values lie `d` apart, adds `(k - 1) * d * j`.
 #
 # So the same 3x3 kernel adds 2 pixels before the first pooling, 4 after it, and 8 after a second
 # one. **Pooling makes later layers see far; kernels before it hardly count.**
+#
+# `frontier-8k` pools once. Where the windows of a pooling begin is arbitrary, and so in evaluation
+# it keeps those of all four grids on which they may lie: its pooling does not stride then, and the
+# kernels behind it reach over every other value instead. To the field that is the same.
 
 # %%
 network = own.build()
@@ -176,9 +181,10 @@ display(exhibits.field_table(network))
 field, jump = 1, 1
 for layer in layer_table(network):
     if layer.operation in {"conv2d", "max_pool2d"}:
-        field += (layer.kernel[0] - 1) * jump
+        field += (layer.kernel[0] - 1) * layer.dilation[0] * jump
         jump *= layer.stride[0]
-        print(f"{layer.name:14} {layer.operation:10}  jump {jump}  field {field:2}")
+        reach = f"dilation {layer.dilation[0]}  jump {jump}  field {field:2}"
+        print(f"{layer.name:16} {layer.operation:10}  {reach}")
         assert (layer.receptive_field, layer.jump) == (field, jump)
 
 # %% [markdown]

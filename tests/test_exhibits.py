@@ -59,8 +59,11 @@ def test_cells_of_a_table() -> None:
 
 def test_the_field_of_every_layer() -> None:
     table = lines(exhibits.field_table(EXPERIMENTS["steps-6"].build()))
-    assert "| 2 | max_pool2d | 2x2 | 2x2 | 2 | 12x12 | 16 | 6 |" in table
-    assert "| 6 | avg_pool2d | 8x8 | 8x8 | - | 1x1 | 24 | 28 |" in table
+    assert "| 2 | max_pool2d | 2x2 | 2x2 | 1x1 | 2 | 12x12 | 16 | 6 |" in table
+    assert "| 6 | avg_pool2d | 8x8 | 8x8 | 1x1 | - | 1x1 | 24 | 28 |" in table
+    dilated = lines(exhibits.field_table(OWN.build()))
+    assert "| pool | max_pool2d | 2x2 | 1x1 | 1x1 | 1 | 27x27 | 10 | 4 |" in dilated
+    assert "| convolutions.1.0 | conv2d | 3x3 | 1x1 | 2x2 | 1 | 22x22 | 10 | 8 |" in dilated
 
 
 def test_checks_show_their_verdict() -> None:

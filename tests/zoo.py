@@ -398,6 +398,11 @@ def _other_norm(make: Callable[[], nn.Module]) -> Callable[[], nn.Module]:
     return lambda: net(attribute("other", make), norm=lambda s, x: s.other(x), last_norm=same)
 
 
+def _as_channels(x: Tensor) -> Tensor:
+    lined_up = torch.cat(x.split(1), 1)
+    return F.batch_norm(lined_up, None, None, training=True).reshape(x.shape)
+
+
 NORM_CHEATS: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "declared": (_only(same), "no batch normalisation runs"),
     "discarded": (_only(_discards), "does not change the logits"),
@@ -435,6 +440,11 @@ NORM_CHEATS: dict[str, tuple[Callable[[], nn.Module], str]] = {
         ),
         "each sample by itself",
     ),
+    "one sample at a time": (
+        _only(lambda s, x: torch.cat([s.bn1(sample) for sample in x.split(1)])),
+        "each sample by itself",
+    ),
+    "samples as channels": (_only(lambda s, x: _as_channels(x)), "each sample by itself"),
 }
 
 NORM_HONEST: dict[str, Callable[[], nn.Module]] = {
@@ -458,6 +468,8 @@ NORM_HONEST: dict[str, Callable[[], nn.Module]] = {
         norm=lambda s, x: s.other(x),
         last_norm=same,
     ),
+    "samples cut out and joined": _only(lambda s, x: s.bn1(torch.cat(x.split(1)))),
+    "samples stacked": _only(lambda s, x: s.bn1(torch.stack([sample + 1 for sample in x]))),
 }
 
 # --- dropout ----------------------------------------------------------------------------------

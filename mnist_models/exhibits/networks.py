@@ -20,7 +20,17 @@ _MARKS = {True: "pass", False: "**FAIL**", None: "unknown"}
 
 def field_table(module: nn.Module) -> Markdown:
     """How the receptive field grows, layer by layer."""
-    header = ("layer", "operation", "kernel", "stride", "jump", "map", "channels", "field")
+    header = (
+        "layer",
+        "operation",
+        "kernel",
+        "stride",
+        "dilation",
+        "jump",
+        "map",
+        "channels",
+        "field",
+    )
     return rows_of(
         header,
         [
@@ -29,6 +39,7 @@ def field_table(module: nn.Module) -> Markdown:
                 row.operation,
                 _size(row.kernel),
                 _size(row.stride),
+                _size(row.dilation),
                 row.jump or None,
                 _size(row.size),
                 row.channels,

@@ -155,8 +155,8 @@ def misclassified(records: Sequence[Record], data: Dataset) -> Figure:
 def _missed_title(table: Table, shown: int) -> str:
     count, seeds = len(table["missed"]), table["seeds"]
     some = f"{shown} of {count}" if shown < count else f"all {count}"
-    each = f"how many of {seeds} seeds missed each" if seeds > 1 else "the seed that missed each"
-    return f"{table['experiment']}, {some} misclassified digits: the truth, and {each}"
+    each = f"how many of {seeds} seeds missed it" if seeds > 1 else "the seed that missed it"
+    return f"{table['experiment']}, {some} misclassified digits: truth, and {each}"
 
 
 def growing_field(image: Tensor, experiment: Experiment) -> Figure:

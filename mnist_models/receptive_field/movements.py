@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 
 from mnist_models.receptive_field.arguments import (
     Lookup,
@@ -13,6 +15,7 @@ from mnist_models.receptive_field.geometry import (
     ZERO,
     Geometry,
     NotFollowedError,
+    Vector,
     flat,
     length,
     normalise,
@@ -23,7 +26,7 @@ from mnist_models.receptive_field.geometry import (
     unify,
     window,
 )
-from mnist_models.trace import Node
+from mnist_models.trace import Node, Operand
 
 
 def join(node: Node, find: Lookup) -> Geometry:
@@ -31,26 +34,42 @@ def join(node: Node, find: Lookup) -> Geometry:
     operands = [operand for operand in node.arguments["tensors"] if operand.shape != (0,)]
     shape, stacked = node.outputs[0].shape, node.name == "stack"
     dim = int(node.arguments.get("dim") or 0) % len(shape)
+    found = [find(operand) for operand in operands]
+    samples = _sample_step(operands, found, dim, stacked=stacked)
     known: list[Geometry] = []
     start = 0
-    for operand in operands:
-        geometry = find(operand)
+    for operand, geometry in zip(operands, found, strict=True):
         if geometry is not None:
             dims = list(geometry.dims)
             if stacked:
                 dims.insert(dim, ())
-            moved = dims[dim]
+            moved = dims[dim] or normalise([(shape[dim], samples)])
             if any(any(step) for _, step in moved):  # cutting a map in two and joining it
-                back = times(moved[0][1], -start)
-                geometry = replace(geometry, offset=plus(geometry.offset, back))
                 if len(moved) > 1:
                     raise NotFollowedError(node.name)
                 dims[dim] = ((shape[dim], moved[0][1]),)
+                offset = plus(geometry.offset, times(moved[0][1], -start))
             else:
                 dims[dim] = ()
-            known.append(replace(geometry, dims=tuple(dims)))
+                offset = geometry.offset
+            known.append(replace(geometry, dims=tuple(dims), offset=offset))
         start += 1 if stacked else operand.shape[dim]
     return unify(known, shape)
+
+
+def _sample_step(
+    operands: Sequence[Operand], found: Sequence[Geometry | None], dim: int, *, stacked: bool
+) -> Vector:
+    """How samples that were cut out one by one follow each other, or no step at all.
+
+    A single one has lost the step that the batch had.
+    """
+    firsts = [geometry.offset[0] for geometry in found if geometry is not None]
+    single = stacked or all(operand.shape[dim] == 1 for operand in operands)
+    if not single or len(firsts) < max(2, len(operands)):
+        return ZERO
+    steps = {after - before for before, after in pairwise(firsts)}
+    return (steps.pop(), 0, 0) if len(steps) == 1 else ZERO
 
 
 def pick(node: Node, find: Lookup) -> Geometry:
