@@ -94,6 +94,7 @@ def test_every_option_changes_what_is_computed() -> None:
         {"residual": True},
         {"affine": False},
         {"atrous": True},
+        {"dilated": True},
         {"plan": "8/8-8-8"},
         {"plan": "8-8/8=-8="},
         {"plan": "8-8u/8-8"},
@@ -163,19 +164,21 @@ def test_what_differs_in_the_plan_alone_has_another_digest() -> None:
     assert model_digest(funnel("8-8/8")) == model_digest(funnel("8-8/8"))
     assert model_digest(funnel("8-8/8")) != model_digest(funnel("8-8/8", residual=True))
     assert model_digest(funnel("8-8/8")) != model_digest(funnel("8-8/8", order="norm-act"))
-    assert model_digest(funnel("8-8/8")) != model_digest(funnel("8-8/8", atrous=True))
+    ways = [funnel("8-8/8"), funnel("8-8/8", atrous=True), funnel("8-8/8", dilated=True)]
+    assert len({model_digest(network) for network in ways}) == 3
 
 
 class OneGrid(nn.Module):
     """A pooling whose windows begin at one of the four pixels of the first window."""
 
-    def __init__(self, grid: int) -> None:
+    def __init__(self, grid: int, *, whole: bool = False) -> None:
         super().__init__()
         self.grid = grid
+        self.whole = whole  # windows alone
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
         maps = maps[:, :, self.grid // 2 :, self.grid % 2 :]
-        return F.max_pool2d(maps, 2, ceil_mode=True)
+        return F.max_pool2d(maps, 2, ceil_mode=not self.whole)
 
 
 ATROUS = ["10u/12us-12us-12us=", "8/8s-8s-8", "6u-6u/8k5-8-8=", "6-6-6=/8u-8"]
@@ -201,18 +204,48 @@ def test_an_atrous_network_answers_with_the_mean_over_all_grids(plan: str, resid
 
 
 @pytest.mark.parametrize("plan", ATROUS)
-def test_an_atrous_network_has_the_weights_and_the_field_of_the_plain_one(plan: str) -> None:
+@pytest.mark.parametrize("residual", [False, True])
+def test_a_dilated_network_averages_the_last_maps_of_all_whole_grids(
+    plan: str, residual: bool
+) -> None:
+    torch.manual_seed(0)
+    dilated, plain = (
+        funnel(plan, residual=residual, dilated=dilated).double() for dilated in (True, False)
+    )
+    images = torch.randn(16, 1, 28, 28, dtype=torch.double)
+    dilated.train()(images)  # statistics that are not those it begins with
+    plain.load_state_dict(dilated.state_dict())
+    plain.eval()
+    logits, positions = [], []
+    for grid in range(4):
+        plain.add_module("pool", OneGrid(grid, whole=True))
+        maps: list[torch.Tensor] = []
+        with plain.dropout.register_forward_hook(lambda _, inputs, __: maps.append(inputs[0])):  # noqa: B023 - it is called here
+            logits.append(plain(images))
+        positions.append(maps[0][0, 0].numel())
+    weights = torch.tensor(positions, dtype=torch.double) / sum(positions)
+    found = dilated.eval()(images)
+    expected = (torch.stack(logits) * weights[:, None, None]).sum(0)
+    torch.testing.assert_close(found, expected, rtol=1e-11, atol=1e-11)
+    assert not torch.allclose(found, logits[0], atol=1e-5)
+
+
+@pytest.mark.parametrize("plan", ATROUS)
+@pytest.mark.parametrize("way", ["atrous", "dilated"])
+def test_a_network_of_all_grids_has_the_weights_and_the_field_of_the_plain_one(
+    plan: str, way: str
+) -> None:
     models = []
-    for atrous in (False, True):
+    for options in ({}, {way: True}):
         torch.manual_seed(0)
-        models.append(funnel(plan, atrous=atrous))
+        models.append(funnel(plan, **options))  # type: ignore[arg-type] # by name
     states = [model.state_dict() for model in models]
     assert states[0].keys() == states[1].keys()
     assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
     plain, found = (check_module(model, CARD)[1] for model in models)
     assert found.parameters == plain.parameters
     assert found.receptive_field_before_pooling == plain.receptive_field_before_pooling
-    stack([*models[1:], funnel(plan, atrous=True)])
+    stack([*models[1:], funnel(plan, **{way: True})])  # type: ignore[arg-type] # by name
 
 
 @pytest.mark.parametrize(
@@ -220,10 +253,16 @@ def test_an_atrous_network_has_the_weights_and_the_field_of_the_plain_one(plan: 
     [
         ("8-8", "found 0 poolings, expected one"),
         ("8/8/8", "found 2 poolings, expected one"),
-        ("8-8/8=", "the first layer behind an atrous pooling has the weights of the one before it"),
+        ("8-8/8=", "the first layer behind the pooling has the weights of the one before it"),
     ],
 )
-def test_what_cannot_be_atrous_is_refused(plan: str, found: str) -> None:
+@pytest.mark.parametrize("way", ["atrous", "dilated"])
+def test_what_cannot_keep_all_grids_is_refused(plan: str, found: str, way: str) -> None:
     funnel(plan)
     with pytest.raises(PlanError, match=found):
-        funnel(plan, atrous=True)
+        funnel(plan, **{way: True})  # type: ignore[arg-type] # by name
+
+
+def test_two_ways_to_keep_all_grids_are_refused() -> None:
+    with pytest.raises(PlanError, match="found both atrous and dilated"):
+        funnel("8-8/8", atrous=True, dilated=True)

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from mnist_models.models import find_experiment
+
 from .workflow_clone import CI, INSTALL, REPOSITORY, clone, git, job, remote
 from .workflow_runner import Job, load
 
@@ -127,8 +129,9 @@ def test_report_is_red_where_frontier_breaks_the_card_and_what_is_generated_is_s
 ) -> None:
     models = job.workspace / "mnist_models" / "models"
     path = models / "frontier.py"
-    assert "42us" in path.read_text()
-    path.write_text(path.read_text().replace("42us", "60us"))
+    plan = find_experiment("frontier-8k").build().plan
+    assert f'"{plan}"' in path.read_text()
+    path.write_text(path.read_text().replace(f'"{plan}"', '"10u/99us-99us"'))
     (models / "__init__.py").write_text(
         "from mnist_models.models import frontier\nfrom mnist_models.models.registry import *\n"
         "from mnist_models.models.registry import UnknownExperimentError, find_experiment\n"

@@ -37,7 +37,14 @@ RECIPE = Recipe(
     average=0.998,
 )
 _MUON = replace(
-    RECIPE, optimizer="muon", momentum=0.95, nesterov=False, weight_decay=0.01, learning_rate=0.005
+    RECIPE,
+    optimizer="muon",
+    momentum=0.95,
+    nesterov=False,
+    weight_decay=0.01,
+    learning_rate=0.02,
+    augmentation=(_DISTORTION,),
+    plain_epochs=3,
 )
 
 
@@ -50,11 +57,12 @@ def _register(
     *,
     recipe: Recipe = RECIPE,
     atrous: bool = False,
+    dilated: bool = False,
 ) -> None:
     register(
         Experiment(
             name=name,
-            build=partial(funnel, plan, affine=False, dropout=0.01, atrous=atrous),
+            build=partial(funnel, plan, affine=False, dropout=0.01, atrous=atrous, dilated=dilated),
             recipe=recipe,
             assignment=assignment,
             system=SYSTEM,
@@ -87,7 +95,6 @@ _register(
         augmentation=(
             replace(_DISTORTION, degrees=10, scale=(0.9, 1.1), shear=8, displacement=0.8),
         ),
-        plain_epochs=3,
     ),
     atrous=True,
 )
@@ -100,6 +107,8 @@ _register(
         "As frontier-8k, narrower. Trained with SGD: Muon, with which the others are trained, was "
         "not tried on it."
     ),
+    recipe=_MUON,
+    atrous=True,
 )
 _register(
     "frontier-2k",
@@ -110,12 +119,8 @@ _register(
         "As frontier-4k, narrower again, but trained with Muon, and until three epochs before the "
         "end on images that are distorted in a single sampling, which keeps their strokes sharp."
     ),
-    recipe=replace(
-        _MUON,
-        learning_rate=0.02,
-        augmentation=(_DISTORTION,),
-        plain_epochs=3,
-    ),
+    recipe=_MUON,
+    atrous=True,
 )
 _register(
     "frontier-1k",
@@ -127,5 +132,11 @@ _register(
         "learns its training images no better than it answers new ones: what limits it is its "
         "size, not what it has seen."
     ),
-    recipe=replace(_MUON, learning_rate=0.04),
+    recipe=replace(
+        _MUON,
+        learning_rate=0.04,
+        augmentation=(replace(_DISTORTION, displacement=0.0),),
+        plain_epochs=2,
+    ),
+    dilated=True,
 )

@@ -174,6 +174,7 @@ def funnel(
     residual: bool = False,
     dropout: float = 0.02,
     atrous: bool = False,
+    dilated: bool = False,
 ) -> nn.Module:
     """The network of a plan: ``(B, 1, 28, 28) -> (B, 10)``.
 
@@ -187,13 +188,18 @@ def funnel(
             BatchNorm takes away what a bias before it adds.
         residual: whether a layer's input is added to its output where both are of one shape.
         dropout: probability of the one Dropout, before the averaging.
-        atrous: whether the one pooling keeps all four grids, see `blocks.AtrousMaxPool2d`.
+        atrous: whether the one pooling keeps all four grids in evaluation, see
+            `blocks.AtrousMaxPool2d`.
+        dilated: whether it does so in training too, where that takes four times as long: it then
+            moves by one pixel, and the kernels behind it reach over every other value.
 
     Raises:
         PlanError: the text is no plan, or the options do not go together.
     """
     if not affine and order != "act-norm":
         raise PlanError(f"affine=False needs order act-norm; found {order}")
+    if atrous and dilated:
+        raise PlanError("found both atrous and dilated; expected one of them")
     network = Funnel(
         plan,
         activation=activation,
@@ -203,33 +209,42 @@ def funnel(
         dropout=dropout,
     )
     if atrous:
-        _make_atrous(network)
+        _replace_pooling(network, AtrousMaxPool2d(), _atrous)
+    if dilated:
+        _replace_pooling(network, nn.MaxPool2d(2, stride=1), _dilated)
     return network
 
 
-def _make_atrous(network: Funnel) -> None:
-    """Let the network see all grids of its one pooling, with the weights that it has."""
+def _replace_pooling(
+    network: Funnel, pool: nn.Module, convert: Callable[[nn.Conv2d], nn.Conv2d]
+) -> None:
+    """Let the network see all grids of its one pooling, with the weights that it has.
+
+    Args:
+        convert: a convolution behind it into one that reaches over every other value.
+    """
     pooled = [layer.pooled for layer in network.layers]
     if sum(pooled) != 1:
         raise PlanError(
-            f"plan {network.plan!r}: found {sum(pooled)} poolings, expected one to be atrous"
+            f"plan {network.plan!r}: found {sum(pooled)} poolings, expected one, to keep all grids"
         )
-    network.add_module("pool", AtrousMaxPool2d())
+    network.add_module("pool", pool)
     behind = sum(not layer.shared for layer in network.layers[: pooled.index(True)])
     if network.layers[pooled.index(True)].shared:
         raise PlanError(
-            f"plan {network.plan!r}: the first layer behind an atrous pooling has the weights of "
-            "the one before it; expected weights of its own"
+            f"plan {network.plan!r}: the first layer behind the pooling has the weights of the one "
+            "before it; expected weights of its own, to keep all grids"
         )
     for number, found in enumerate(network.convolutions[behind:], start=behind):
         if isinstance(found, nn.Sequential):  # separable: its second half reaches over no pixel
-            found[0] = _atrous(found[0])
+            assert isinstance(found[0], nn.Conv2d)
+            found[0] = convert(found[0])
         else:
-            network.convolutions[number] = _atrous(found)
+            assert isinstance(found, nn.Conv2d)
+            network.convolutions[number] = convert(found)
 
 
-def _atrous(found: nn.Module) -> nn.Module:
-    assert isinstance(found, nn.Conv2d)
+def _atrous(found: nn.Conv2d) -> nn.Conv2d:
     made = AtrousConv2d(
         found.in_channels,
         found.out_channels,
@@ -240,3 +255,9 @@ def _atrous(found: nn.Module) -> nn.Module:
     )
     made.weight, made.bias = found.weight, found.bias
     return made
+
+
+def _dilated(found: nn.Conv2d) -> nn.Conv2d:
+    found.dilation = (2, 2)
+    found.padding = tuple(2 * int(side) for side in found.padding)
+    return found
