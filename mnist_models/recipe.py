@@ -137,6 +137,7 @@ class Recipe:
     plain_epochs: int = 0  # this many last epochs run without augmentation
     label_smoothing: float = 0.0  # probability mass spread over all classes
     average: float | None = None  # decay per step of the exponential moving average of weights
+    recount: bool = False  # at the end, BatchNorm's statistics anew, of the images as they are
 
     def __post_init__(self) -> None:
         bounds = {
@@ -153,8 +154,13 @@ class Recipe:
             raise RecipeError(f"no recipe has {broken[0]} = {getattr(self, broken[0])}")
 
     def to_dict(self) -> dict[str, Any]:
-        """A JSON-ready table; a schedule or transform carries its class name under ``kind``."""
+        """A JSON-ready table; a schedule or transform carries its class name under ``kind``.
+
+        `recount` is in it only where it is set: records are older than it.
+        """
         table = asdict(self)
+        if not self.recount:
+            del table["recount"]
         table["schedule"] = {"kind": type(self.schedule).__name__} | asdict(self.schedule)
         table["augmentation"] = [
             {"kind": type(transform).__name__} | asdict(transform)

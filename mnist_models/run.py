@@ -31,7 +31,13 @@ class Average:
         self.decay = decay
         self.updates = 0  # counted here, not on the device: nothing waits for a GPU
         own, theirs = ([*net.parameters(), *net.buffers()] for net in (self.module, model))
-        self._pairs = list(zip(own, theirs, strict=True))
+        self._moved, self._copied = (
+            [
+                [value for value in values if value.is_floating_point() is floating]
+                for values in (own, theirs)
+            ]
+            for floating in (True, False)
+        )
 
     @property
     def share(self) -> float:
@@ -46,11 +52,13 @@ class Average:
     @torch.no_grad()
     def move(self, share: float | Tensor) -> None:
         """Go this share of the way to the network's present state, uncounted."""
-        for own, theirs in self._pairs:
-            if own.is_floating_point():
-                own.lerp_(theirs, share)
-            else:
-                own.copy_(theirs)
+        own, theirs = self._moved
+        ways = torch._foreach_sub(theirs, own)  # no `lerp`, which of a tensor is a call for each
+        torch._foreach_mul_(ways, share)
+        torch._foreach_add_(own, ways)
+        counts, theirs = self._copied
+        if counts:
+            torch._foreach_copy_(counts, theirs)
 
 
 @dataclass

@@ -29,6 +29,7 @@ from mnist_models.provenance import environment, model_digest
 from mnist_models.randomness import default_generator, seed_of
 from mnist_models.recipe import Recipe
 from mnist_models.record import Epoch, Record
+from mnist_models.recount import recount
 from mnist_models.run import Run, capture, restore, start
 from mnist_models.score import score
 from mnist_models.step import Step, best_step, train_step
@@ -234,6 +235,8 @@ def close_epoch(
     """
     number = len(state.epochs) + 1
     began = time.perf_counter()
+    if run.recipe.recount and number == run.recipe.epochs:
+        recount(run.scored, data.train.images)
     result = score(run.scored, data.held_out)
     if not math.isfinite(result.loss):
         raise DivergedError(f"the loss on the scored images is {result.loss} after epoch {number}")

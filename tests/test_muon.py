@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from mnist_models.muon import Muon, orthogonal
+from mnist_models.muon import Muon, bundles, orthogonal, together
 
 
 def drawn(*shape: int, seed: int = 0) -> Tensor:
@@ -27,6 +30,65 @@ def test_singular_values_are_near_one_and_vectors_the_same(
     assert turned.diag().max() < 1.3
     assert (turned - turned.diag().diag()).abs().max() < 1e-3
     assert torch.allclose(orthogonal(matrix.mT).mT, found, atol=1e-4)
+
+
+@pytest.mark.parametrize("padded", [True, False])
+@given(
+    st.lists(st.tuples(st.integers(1, 6), st.integers(1, 6)), min_size=1, max_size=6),
+    st.integers(1, 3),
+)
+def test_bundles_give_what_each_gives_alone(
+    padded: bool, sides: list[tuple[int, int]], lanes: int
+) -> None:
+    matrices = [drawn(lanes, *each, seed=number) for number, each in enumerate(sides)]
+    device = torch.device("cpu")
+    made = bundles([each.shape for each in matrices], device, padded=padded)
+    assert len(made) <= 2 or not padded
+    for matrix, found in zip(matrices, together(matrices, made), strict=True):
+        assert torch.allclose(found, orthogonal(matrix), atol=1e-4)
+
+
+@pytest.mark.parametrize("kernel", [(6, 4, 3, 3), (6, 1, 3, 3), (6, 4, 1, 1)])
+def test_the_order_in_memory_does_not_matter(kernel: tuple[int, ...]) -> None:
+    """Of the parameter, nor of a gradient that has another."""
+    plain = nn.Parameter(drawn(*kernel))
+    last = nn.Parameter(drawn(*kernel).to(memory_format=torch.channels_last))
+    mixed = nn.Parameter(drawn(*kernel).to(memory_format=torch.channels_last))
+    for parameter in (plain, last, mixed):
+        optimizer = Muon([parameter], lr=0.1, momentum=0.9, weight_decay=0.1)
+        for seed in (1, 2):
+            parameter.grad = drawn(*kernel, seed=seed)
+            if parameter is last:
+                parameter.grad = parameter.grad.to(memory_format=torch.channels_last)
+            optimizer.step()
+    assert (plain - drawn(*kernel)).abs().max() > 0.01
+    assert torch.allclose(plain, last, atol=1e-5)
+    assert torch.allclose(plain, mixed, atol=1e-5)
+
+
+class Calls(TorchDispatchMode):
+    """Counts what torch is told to do."""
+
+    count = 0
+
+    def __torch_dispatch__(
+        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        self.count += 1
+        return function(*args, **(kwargs or {}))
+
+
+def test_padded_takes_few_calls() -> None:
+    """For a GPU, on which each call is a kernel or none, and takes as long whatever its size."""
+    shapes = [(1, *each) for each in [(10, 9), (1, 10), (52, 9), (52, 10), (52, 52), (1, 52)]]
+    matrices = [drawn(*shape) for shape in shapes]
+    counts = []
+    for padded in (False, True):
+        made = bundles(shapes, torch.device("cpu"), padded=padded)
+        with Calls() as calls:
+            together(matrices, made)
+        counts.append(calls.count)
+    assert counts[1] < counts[0] / 2
 
 
 def test_one_row_is_only_scaled() -> None:

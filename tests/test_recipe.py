@@ -37,6 +37,12 @@ def test_recipes_differ_where_a_schedule_does() -> None:
     assert recipe.to_dict() != other.to_dict()
 
 
+def test_what_older_records_do_not_have_is_written_only_where_it_is_set() -> None:
+    recipe = Recipe(optimizer="adam", learning_rate=0.1, batch_size=4, epochs=1)
+    assert replace(recipe, recount=True).to_dict() == recipe.to_dict() | {"recount": True}
+    assert "recount" not in recipe.to_dict()
+
+
 @pytest.mark.parametrize(
     ("name", "wrong", "right"),
     [
