@@ -22,7 +22,7 @@ from mnist_models.search import loop
 from mnist_models.search.log import log
 from mnist_models.search.loop import Effort, pooled, search
 from mnist_models.search.space import SpaceError, read_setting
-from mnist_models.search.study import Arm, Question, SearchError, arms, load_study
+from mnist_models.search.study import Arm, Question, SearchError, arms, load_study, storage_of
 from mnist_models.sweep import Listener
 
 from .runners import QUICK
@@ -251,7 +251,7 @@ def test_what_is_no_study_is_refused(question: Question) -> None:
     load_study(question.out, "study", question)
     with pytest.raises(SearchError, match="no study 'other'; there are: study"):
         load_study(question.out, "other")
-    optuna.create_study(storage=f"sqlite:///{question.out / 'search.db'}", study_name="killed")
+    optuna.create_study(storage=storage_of(question.out / "search.db"), study_name="killed")
     with pytest.raises(SearchError, match="study 'killed' was never begun"):
         load_study(question.out, "killed")
     database = question.out / "search.db"

@@ -128,9 +128,9 @@ def load_study(out: Path, name: str, question: Question | None = None) -> optuna
     if question is None and not path.exists():
         raise SearchError(f"{path} does not exist: no search has written there yet")
     out.mkdir(parents=True, exist_ok=True)
-    storage = f"sqlite:///{path.resolve()}"
     try:
         with storage_errors(path):
+            storage = storage_of(path)
             study: optuna.Study = (
                 library.load_study(study_name=name, storage=storage)
                 if question is None
@@ -154,6 +154,15 @@ def load_study(out: Path, name: str, question: Question | None = None) -> optuna
             f"{path}: study {name!r} was begun with another {other}; choose another --study"
         )
     return study
+
+
+def storage_of(path: Path) -> optuna.storages.RDBStorage:
+    """The database, which no connection is kept to: none is left for nobody to close."""
+    import optuna  # noqa: PLC0415 - the extra "search"
+    from sqlalchemy.pool import NullPool  # noqa: PLC0415 - what Optuna keeps studies with
+
+    url = f"sqlite:///{path.resolve()}"
+    return optuna.storages.RDBStorage(url, engine_kwargs={"poolclass": NullPool})
 
 
 @contextmanager
