@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -9,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mnist_models.data import Split, normalise
+from mnist_models.gpu_convolution import ChannelByChannel
 
 CLASSES = 10
 _BATCH = 100  # images; the maps of a network this small then stay in a CPU's cache
@@ -44,7 +46,11 @@ def logits_of(model: nn.Module, images: Tensor) -> Tensor:
     was_training = model.training
     model.eval()
     try:
-        with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        with (
+            torch.inference_mode(),
+            torch.backends.cudnn.flags(enabled=True, allow_tf32=False),
+            nullcontext() if images.device.type == "cpu" else ChannelByChannel(),
+        ):
             return torch.cat([model(normalise(batch)).float() for batch in images.split(size)])
     finally:
         model.train(was_training)

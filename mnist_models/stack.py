@@ -14,13 +14,12 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mnist_models.blocks import AtrousConv2d, AtrousMaxPool2d, Dropout, GlobalAveragePool
+from mnist_models.gpu_convolution import StackedConvolution
 from mnist_models.randomness import Streams
 
 # What counts channels in a layer that is widened by more channels.
@@ -115,46 +114,6 @@ class StackedLinear(nn.Module):
         return outputs if self.bias is None else outputs + self.bias
 
 
-class StackedConvolution(nn.Module):
-    """Convolutions side by side on a GPU: ``(B, K * C, H, W) -> (B, K * D, H', W')``.
-
-    There a grouped convolution of channels-last maps is taken group by group and transformed on
-    the way. Pointwise ones are batched products instead, others are taken channel by channel:
-    on an H200, for 32 networks, in a third and a quarter of the time.
-    """
-
-    def __init__(self, layer: nn.Conv2d, count: int) -> None:
-        super().__init__()
-        self.count = count
-        self.weight = layer.weight
-        self.bias = layer.bias
-        self.convolve = partial(
-            F.conv2d,
-            stride=layer.stride,
-            padding=layer.padding,
-            dilation=layer.dilation,
-            groups=layer.groups,
-        )
-        kernel, still = layer.kernel_size, (layer.stride, layer.padding)
-        self.pointwise = kernel == (1, 1) and still == ((1, 1), (0, 0))
-
-    def forward(self, maps: Tensor) -> Tensor:
-        """What the grouped convolution gives, channels-last."""
-        if self.pointwise:
-            return self._products(maps)
-        # A weight of one channel counts as channels-last too, by strides that are of no use.
-        weight = self.weight.flatten().view(self.weight.shape)
-        found = self.convolve(maps.contiguous(), weight, self.bias)
-        return found.contiguous(memory_format=torch.channels_last)
-
-    def _products(self, maps: Tensor) -> Tensor:
-        pixels = maps.movedim(1, 3)  # (B, H, W, K * C)
-        lanes = pixels.reshape(-1, self.count, self.weight.shape[1]).transpose(0, 1)
-        weight = self.weight.reshape(self.count, -1, self.weight.shape[1]).transpose(1, 2)
-        outputs = torch.bmm(lanes, weight).transpose(0, 1).reshape(*pixels.shape[:3], -1)
-        return (outputs if self.bias is None else outputs + self.bias).movedim(3, 1)
-
-
 @dataclass(frozen=True)
 class Stack:
     """Networks side by side.
@@ -233,8 +192,9 @@ def _stacked(name: str, layers: list[nn.Module], streams: Streams) -> nn.Module:
     if isinstance(wide, nn.Linear):
         return StackedLinear(wide, len(layers))
     if isinstance(first, nn.Conv2d) and isinstance(wide, nn.Conv2d) and wide.weight.is_cuda:
-        full = type(first) is nn.Conv2d and first.groups == 1 and first.padding_mode == "zeros"
-        return StackedConvolution(wide, len(layers)) if full else wide
+        plain = type(first) is nn.Conv2d and first.padding_mode == "zeros"
+        slow = first.groups == 1 or first.dilation != (1, 1)  # of depthwise ones, only with gaps
+        return StackedConvolution(wide, len(layers)) if plain and slow else wide
     return wide
 
 

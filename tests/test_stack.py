@@ -12,7 +12,6 @@ from mnist_models.models import EXPERIMENTS
 from mnist_models.randomness import Streams
 from mnist_models.stack import (
     Stack,
-    StackedConvolution,
     StackedDropout,
     StackedLinear,
     StackError,
@@ -152,33 +151,6 @@ def test_masks_of_features(size: int, layer: nn.Module) -> None:
         torch.manual_seed(seed)
         assert torch.equal(found.chunk(2, 1)[lane], layer.train()(torch.ones(3, size)))
     assert not torch.equal(*found.chunk(2, 1))
-
-
-@pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize(
-    "options",
-    [{"kernel_size": 1}, {"kernel_size": 3, "padding": 1}, {"kernel_size": 1, "stride": 2}],
-)
-@pytest.mark.parametrize("inputs", [1, 4])
-def test_what_takes_convolutions_on_a_gpu_gives_what_they_give(
-    inputs: int, options: dict[str, int], bias: bool, float64: None
-) -> None:
-    """Maps and gradients, in the layout of maps that the layers behind it expect."""
-    grouped = nn.Conv2d(2 * inputs, 6, groups=2, bias=bias, **options)
-    grouped = grouped.to(memory_format=torch.channels_last)
-    layer = StackedConvolution(grouped, 2)
-    assert dict(layer.named_parameters()).keys() == dict(grouped.named_parameters()).keys()
-    maps = torch.randn(5, 2 * inputs, 7, 6).to(memory_format=torch.channels_last).requires_grad_()
-    found, expected = layer(maps), grouped(maps)
-    torch.testing.assert_close(found, expected, rtol=TIGHT, atol=TIGHT)
-    assert found.is_contiguous(memory_format=torch.channels_last)
-    ends = (maps, *grouped.parameters())
-    for one, other in zip(
-        torch.autograd.grad(found.square().sum(), ends),
-        torch.autograd.grad(expected.square().sum(), ends),
-        strict=True,
-    ):
-        torch.testing.assert_close(one, other, rtol=TIGHT, atol=1e-9)
 
 
 @pytest.mark.parametrize("bias", [True, False])
