@@ -127,7 +127,7 @@ class ChannelByChannel(TorchFunctionMode):
         """Lay the maps and the weight of such a convolution out channel by channel."""
         if function is F.conv2d and len(arguments) == 7:  # as layers call it
             maps, weight, bias, stride, padding, dilation, groups = arguments
-            if groups == maps.shape[1] > 1 and any(each != 1 for each in dilation):
+            if groups == maps.shape[1] > 1 and dilation not in (1, (1, 1)):
                 # A weight of one channel counts as channels-last too.
                 weight = weight.flatten().view(weight.shape)
                 arguments = (maps.contiguous(), weight, bias, stride, padding, dilation, groups)

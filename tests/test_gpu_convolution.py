@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
+from mnist_models.blocks import AtrousConv2d
 from mnist_models.gpu_convolution import ChannelByChannel, StackedConvolution
 
 # float64 rounds at 2e-16 and a sum of some hundred products multiplies that by as much; a wrong
@@ -126,6 +127,15 @@ def test_depthwise_ones_with_gaps_are_taken_channel_by_channel(
         found = layer(maps)
     assert watched.planar == [moved]
     torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize(("training", "moved"), [(True, False), (False, True)])
+def test_atrous_ones_have_gaps_in_evaluation(training: bool, moved: bool) -> None:
+    layer = AtrousConv2d(6, 6, 3, groups=6).to(memory_format=torch.channels_last).train(training)
+    maps = torch.randn(2, 6, 9, 8).to(memory_format=torch.channels_last)
+    with Watched() as watched, ChannelByChannel():
+        layer(maps)
+    assert watched.planar == [moved]
 
 
 def test_calls_of_other_forms_pass() -> None:
