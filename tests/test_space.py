@@ -57,7 +57,7 @@ def test_what_is_no_setting_is_refused(text: str, said: str) -> None:
         ("learning_rate", "0.4", lambda e: e.recipe.learning_rate == 0.4),
         ("learning_rate", 0.4, lambda e: e.recipe.learning_rate == 0.4),
         ("batch_size", "32", lambda e: e.recipe.batch_size == 32),
-        ("nesterov", "false", lambda e: e.recipe.nesterov is False),
+        ("nesterov", "true", lambda e: e.recipe.nesterov is True),
         ("average", "none", lambda e: e.recipe.average is None),
         ("average", "0.99", lambda e: e.recipe.average == 0.99),
         ("optimizer", "adamw", lambda e: e.recipe.optimizer == "adamw"),
@@ -92,7 +92,7 @@ def test_names_tell_arms_apart_and_know_them_again() -> None:
 
 
 def test_values_that_are_its_own_leave_the_experiment() -> None:
-    own = {"learning_rate": "0.2", "plan": "4/4", "residual": "false", "augmentation.degrees": "8"}
+    own = {"learning_rate": "0.02", "plan": "4/4", "residual": "false", "augmentation.degrees": "8"}
     assert vary(BASE, own) is BASE
     assert vary(BASE, {}) is BASE
 
