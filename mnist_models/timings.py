@@ -287,3 +287,13 @@ def read_timings(root: Path) -> Timings:
             "--choices or --accuracy, appended; restore it with git, or measure again"
         ) from error
     return found
+
+
+def titles(found: Sequence[Bench | Choices | Accuracy]) -> list[str]:
+    """The device of each, and when it was measured, where others were measured on that device."""
+    devices = [one.provenance.device for one in found]
+    return [
+        one.provenance.device
+        + (f", {one.provenance.finished}" if devices.count(one.provenance.device) > 1 else "")
+        for one in found
+    ]

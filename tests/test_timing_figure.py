@@ -40,6 +40,10 @@ def test_a_row_for_each_measurement() -> None:
     figure = timing([bench_of(), bench_of("cuda: some")])
     titles = [axes.get_title(loc="left") for axes in figure.axes]
     assert titles == ["cpu: some, 2 threads", "", "cuda: some", ""]
+    again = timing([bench_of(), bench_of("cuda: some"), bench_of()])
+    titles = [axes.get_title(loc="left") for axes in again.axes[::2]]
+    when = f"cpu: some, 2 threads, {bench_of().provenance.finished}"
+    assert titles == [when, "cuda: some", when]
     with pytest.raises(FigureError, match="found no measurement"):
         timing([])
 

@@ -18,7 +18,7 @@ from mnist_models.recipe import Recipe
 from mnist_models.record import Record
 from mnist_models.statistics import aggregate
 from mnist_models.timings import EPOCHS as TIMED_EPOCHS
-from mnist_models.timings import Bench, Spread
+from mnist_models.timings import Bench, Spread, titles
 
 Table = dict[str, Any]
 MEASURED = {"held_out_images", "held_out_labels"}  # the tensors that a record was scored on
@@ -153,7 +153,7 @@ def timing_table(benches: Sequence[Bench]) -> Table:
         "epochs": TIMED_EPOCHS,
         "benches": [
             {
-                "device": bench.provenance.device,
+                "title": title,
                 "contenders": [
                     {
                         "name": name,
@@ -163,7 +163,7 @@ def timing_table(benches: Sequence[Bench]) -> Table:
                     for name, epoch in bench.seconds_per_epoch.items()
                 ],
             }
-            for bench in benches
+            for title, bench in zip(titles(benches), benches, strict=True)
         ],
     }
 

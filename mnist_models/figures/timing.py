@@ -33,7 +33,7 @@ def timing(benches: Sequence[Bench]) -> Figure:
     """Median seconds of each contender, with a line from the lowest to the highest round.
 
     A row of panels for each measurement: an epoch on the left, a whole training on the right,
-    which floors have none of. Seconds are on a logarithmic axis.
+    which floors have none of; two of one device say when. Seconds are on a logarithmic axis.
 
     Raises:
         FigureError: there are no measurements.
@@ -49,7 +49,7 @@ def timing(benches: Sequence[Bench]) -> Figure:
         for row, bench in zip(grid, table["benches"], strict=True):
             _panel(row[0], bench, "epoch", "seconds an epoch")
             _panel(row[1], bench, "end", f"seconds to the end of {table['epochs']} epochs")
-            row[0].set_title(bench["device"], loc="left", fontweight="bold")
+            row[0].set_title(bench["title"], loc="left", fontweight="bold")
         handles = [Line2D([], [], color=colour, marker="o", linewidth=2) for colour, _ in _LEGEND]
         labels = [label for _, label in _LEGEND]
         figure.legend(handles, labels, loc="outside lower center", ncols=len(_LEGEND))

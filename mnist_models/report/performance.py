@@ -20,6 +20,7 @@ from mnist_models.timings import (
     Ratio,
     Spread,
     Timings,
+    titles,
 )
 
 _FIGURES = "figures"  # beside the document
@@ -62,13 +63,9 @@ def _each(found: Sequence[Measurement], *parts: Callable[[Measurement], str]) ->
     texts = ["\n".join(part(one) for part in parts) for one in found]
     if len(found) == 1 and not found[0].provenance.device.startswith("cuda"):
         return texts[0]
-    devices = [one.provenance.device for one in found]
-    heads = [
-        f"**{one.provenance.device}**"
-        + (f", {one.provenance.finished}" if devices.count(one.provenance.device) > 1 else "")
-        for one in found
-    ]
-    return "\n".join(f"{head}\n\n{text}" for head, text in zip(heads, texts, strict=True))
+    return "\n".join(
+        f"**{title}**\n\n{text}" for title, text in zip(titles(found), texts, strict=True)
+    )
 
 
 def _hardware(found: Sequence[Bench | Choices | Accuracy]) -> str:
