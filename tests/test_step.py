@@ -152,7 +152,7 @@ def test_on_cuda_the_recording_is_trusted_and_trains_alike(name: str, few: Datas
     not torch.cuda.is_available() or "H200" not in torch.cuda.get_device_name(),
     reason="needs an H200, for which the limit is given",
 )
-@pytest.mark.xfail(reason="measured: 19 s; a step is some hundreds of kernels")
+@pytest.mark.xfail(reason="not kept, see docs/performance.md: a step is some hundreds of kernels")
 def test_on_cuda_fifteen_epochs_take_seconds(mnist: Dataset, tmp_path: Path) -> None:
     data, seconds = mnist.to(torch.device("cuda")), []
     for attempt in range(2):  # the first warms up libraries

@@ -24,6 +24,7 @@ from mnist_models.timings import (
     Timings,
     TimingsError,
     read_timings,
+    titles,
 )
 
 
@@ -244,3 +245,14 @@ def test_accuracies_that_do_not_fit_are_found(
     store(tmp_path, table | {field: value})
     with pytest.raises(TimingsError, match=found):
         read_timings(tmp_path)
+
+
+def test_titles_tell_apart_what_one_device_measured() -> None:
+    when = origin("cpu: some").finished
+    there, other = bench_of("cpu: some"), bench_of("cuda: some")
+    assert titles([there, other]) == ["cpu: some", "cuda: some"]
+    assert titles([there, other, there]) == [
+        f"cpu: some, {when}",
+        "cuda: some",
+        f"cpu: some, {when}",
+    ]

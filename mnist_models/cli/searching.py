@@ -29,8 +29,9 @@ from mnist_models.cli.sweeping import add_where, executor_of, side_by_side, work
 from mnist_models.cli.training import add_dataset, load_noting
 from mnist_models.job import Source, alone_in
 from mnist_models.models import find_experiment
+from mnist_models.search.candidate import refuse_slips
 from mnist_models.search.log import log
-from mnist_models.search.loop import Effort, refuse_slips, search
+from mnist_models.search.loop import Effort, search
 from mnist_models.search.space import Choice, Range, Setting, SpaceError, Value, read_setting
 from mnist_models.search.study import Arm, Question, arms, load_study
 from mnist_models.sweep import Listener, Progress

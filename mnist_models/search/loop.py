@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import math
 import random
 import statistics
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -12,13 +11,11 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from torch import nn
-
-from mnist_models.checks import check_module
 from mnist_models.job import Source
 from mnist_models.models import Experiment
 from mnist_models.record import Record, folder_of, load_record
-from mnist_models.search.space import Choice, Setting, SpaceError, Value, is_whole
+from mnist_models.search.candidate import breach, built, refuse_slips, suggest
+from mnist_models.search.space import Choice, SpaceError, Value
 from mnist_models.search.study import (
     POOLED,
     Arm,
@@ -85,40 +82,6 @@ def search(
     """
     refuse_slips(question)
     return _Search(study, question, effort, executor, listener).arms()
-
-
-def refuse_slips(question: Question) -> None:
-    """Make a network of every value once, before anything is queued: a slip costs nothing.
-
-    Raises:
-        SpaceError: a setting that the experiment does not have, or a value that it cannot take.
-    """
-    for setting in question.settings:
-        for value in _ends(question, setting):
-            _built(question, {setting.name: value})
-    for values in question.listed:
-        _built(question, values)
-
-
-def _ends(question: Question, setting: Setting) -> tuple[Value, ...]:
-    if isinstance(setting, Choice):
-        return setting.values
-    if not is_whole(question.base, setting.name):
-        return setting.low, setting.high
-    low, high = math.ceil(setting.low), math.floor(setting.high)
-    if low >= high:
-        raise SpaceError(f"{setting.name}: no two whole numbers within {setting.text}")
-    return low, high
-
-
-def _built(question: Question, values: Mapping[str, Value]) -> tuple[Experiment, nn.Module]:
-    """The experiment of an arm and its network; SpaceError where there is none."""
-    experiment = question.arm(values)
-    try:
-        return experiment, experiment.build()
-    except (ValueError, TypeError, RuntimeError) as error:
-        named = ", ".join(f"{name}={value}" for name, value in values.items())
-        raise SpaceError(f"{named}: no network can be made of it: {error}") from error
 
 
 def enqueue(study: optuna.Study, question: Question, most: int | None) -> None:
@@ -202,7 +165,7 @@ class _Search:
         """The trial, with values: a search may have been killed before it drew them."""
         if "values" not in trial.user_attrs:
             values = {
-                setting.name: _suggest(self._question, trial, setting)
+                setting.name: suggest(self._question, trial, setting)
                 for setting in self._question.settings
             }
             trial.set_user_attr("values", values)
@@ -213,8 +176,8 @@ class _Search:
         live = {}
         for trial in batch:
             try:
-                experiment, network = _built(self._question, trial.user_attrs["values"])
-                cause, parameters = _breach(experiment, network)
+                experiment, network = built(self._question, trial.user_attrs["values"])
+                cause, parameters = breach(experiment, network)
             except SpaceError as error:
                 cause, parameters = str(error), None
             trial.set_user_attr("parameters", parameters)
@@ -290,25 +253,6 @@ class _Search:
 def _counted(found: Sequence[Arm]) -> int:
     """Arms, those aside that failed and are trained again."""
     return len({json.dumps(dict(arm.values), sort_keys=True) for arm in found})
-
-
-def _suggest(question: Question, trial: optuna.Trial, setting: Setting) -> Value:
-    if isinstance(setting, Choice):
-        return str(trial.suggest_categorical(setting.name, setting.values))
-    low, high = _ends(question, setting)
-    if is_whole(question.base, setting.name):
-        return trial.suggest_int(setting.name, int(low), int(high), log=True)
-    return trial.suggest_float(setting.name, float(low), float(high), log=True)
-
-
-def _breach(experiment: Experiment, network: nn.Module) -> tuple[str, int | None]:
-    """Which limits of the assignment an arm breaks, and its parameters; a refusal costs no run."""
-    checks, found = check_module(network, experiment.assignment)
-    broken = [f"{check.name}: {check.cause}" for check in checks if check.passed is not True]
-    limit = experiment.assignment.epochs
-    if limit is not None and not limit.holds(experiment.recipe.epochs):
-        broken.append(f"epochs: {experiment.recipe.epochs}, expected {limit}")
-    return "; ".join(broken), found.parameters
 
 
 def pooled(record: Record) -> tuple[float, float]:
