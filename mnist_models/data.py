@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import warnings
 from dataclasses import dataclass
@@ -29,11 +30,14 @@ __all__ = [
     "TEST_MD5",
     "DataError",
     "Dataset",
+    "Device",
     "DigitsWarning",
     "DownloadError",
+    "Source",
     "Split",
     "hold_out",
     "load",
+    "load_source",
     "normalise",
     "tensor_md5",
 ]
@@ -89,6 +93,32 @@ class Dataset:
         """The same data set on a device."""
         train, held_out = self.train.to(device), self.held_out.to(device)
         return Dataset(self.name, self.split, train, held_out, self.md5)
+
+
+Device = Literal["auto", "cpu", "cuda"]
+
+
+@dataclass(frozen=True)
+class Source:
+    """What every worker process loads for itself: the arguments of `load`."""
+
+    dataset: Literal["mnist", "digits"]
+    root: Path | None  # None: the worker's own MNIST_ROOT
+    validation: bool
+    device: Device
+
+
+@functools.lru_cache(maxsize=1)  # a worker is asked for the same one again and again
+def load_source(source: Source) -> Dataset:
+    """The data set of a source; where its device is ``auto``, on a GPU if there is one.
+
+    Raises:
+        DataError: as `load`.
+    """
+    device = source.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    return load(source.dataset, source.root, source.validation, device)
 
 
 def normalise(images: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import chain
@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from mnist_models.checks.record import check_record
-from mnist_models.data import Dataset
+from mnist_models.data import Dataset, Source, load_source
 from mnist_models.models import EXPERIMENTS
 from mnist_models.provenance import model_digest
 from mnist_models.record import (
@@ -142,6 +142,11 @@ def evaluate(folder: Path, data: Dataset) -> Verdict:
     return verdict
 
 
+def evaluate_from(folder: Path, source: Source) -> Verdict:
+    """As `evaluate`, for a worker process, which loads the data set by itself, once."""
+    return evaluate(folder, load_source(source))
+
+
 def _compare(verdict: Verdict, record: Record, weights: Weights, result: Score) -> None:
     stored = record.epochs[weights.epoch - 1]
     measured = Rescored(weights.epoch, stored.test_correct, result.correct, stored.test_total)
@@ -190,19 +195,16 @@ def published(root: Path) -> list[Path]:
     return folders
 
 
-def verify(root: Path, data: Dataset) -> Iterator[Verdict]:
-    """Evaluate every published record below `root`, one verdict each, as they come.
+def verify(verdicts: Iterable[Verdict]) -> Iterator[Verdict]:
+    """What `evaluate` found of each of the `published` records, and what publishing asks of it.
 
     A published record moreover lies alone in the folder of its experiment and seed, was trained
     by the recipe that is registered now, and has weights of its own. One of this project's own
     models keeps its assignment, by the lower of the stored and the measured counts.
-
-    Raises:
-        RecordError: as `published`.
     """
     seen: dict[str, Path] = {}
-    for folder in published(root):
-        verdict = evaluate(folder, data)
+    for verdict in verdicts:
+        folder = verdict.folder
         if verdict.record is not None:
             verdict.problems.extend(_publication_problems(folder, verdict))
             for name, mark in _marks(folder, verdict.record):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import hashlib
 import os
 import shutil
@@ -13,12 +12,12 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
 
-from mnist_models.data import Dataset, load
+from mnist_models.data import Dataset, Source, load_source
 from mnist_models.models import Experiment
 from mnist_models.record import (
     FILE_NAME,
@@ -37,9 +36,6 @@ _LOCK = ".lock"
 _ALONE = threading.Lock()  # all random numbers come from torch's one generator of the process
 
 
-Device = Literal["auto", "cpu", "cuda"]
-
-
 class LockedError(Exception):
     """Another process is at work in the folder of this run."""
 
@@ -50,16 +46,6 @@ class StoppedError(Exception):
 
 class MismatchError(Exception):
     """The worker has other code or another data set than the sweep: which, and what to do."""
-
-
-@dataclass(frozen=True)
-class Source:
-    """What every worker loads for itself: the arguments of `mnist_models.data.load`."""
-
-    dataset: Literal["mnist", "digits"]
-    root: Path | None  # None: the worker's own MNIST_ROOT
-    validation: bool
-    device: Device
 
 
 @dataclass(frozen=True)
@@ -175,7 +161,7 @@ def work(jobs: Sequence[Job]) -> list[Ending]:
     """
     with _ALONE, contextlib.ExitStack() as held:
         torch.set_num_threads(jobs[0].threads)
-        data = _load(jobs[0].source)
+        data = load_source(jobs[0].source)
         for job in jobs:
             _refuse_mismatch(job, data)
         shared = jobs[0].board.is_dir()
@@ -256,14 +242,6 @@ def deliver(job: Job, delivery: Delivery) -> Delivery:
 
 def _delivery(record: Record, *, fresh: bool = True) -> Delivery:
     return Delivery(fresh, record.timing.seconds, record.provenance.device)
-
-
-@functools.lru_cache(maxsize=1)
-def _load(source: Source) -> Dataset:
-    device = source.device
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    return load(source.dataset, source.root, source.validation, device)
 
 
 def _refuse_mismatch(job: Job, data: Dataset) -> None:

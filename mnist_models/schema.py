@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 import types
@@ -78,7 +79,7 @@ def _read_container(origin: Any, arguments: tuple[Any, ...], value: Any, where: 
 
 def _read_dataclass(kind: Any, value: Any, where: str) -> Any:
     _expect(isinstance(value, dict), "a table", value, where)
-    hints = typing.get_type_hints(kind)
+    hints = _hints(kind)
     known = {field.name for field in fields(kind)}
     prefix = f"{where}." if where else ""
     if missing := sorted(known - value.keys()):
@@ -86,6 +87,11 @@ def _read_dataclass(kind: Any, value: Any, where: str) -> Any:
     if unknown := sorted(value.keys() - known):
         raise SchemaError(f"{prefix}{unknown[0]}: no such field in a {kind.__name__.lower()}")
     return kind(**{name: _read(hints[name], value[name], prefix + name) for name in known})
+
+
+@functools.cache  # a record has its epochs' types by the dozen, and there are hundreds of records
+def _hints(kind: Any) -> dict[str, Any]:
+    return typing.get_type_hints(kind)
 
 
 def _expect(holds: bool, expected: str, value: Any, where: str) -> None:

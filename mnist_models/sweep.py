@@ -20,14 +20,13 @@ from pathlib import Path
 from typing import Literal
 
 from mnist_models.checkpoint import load_checkpoint
-from mnist_models.data import DataError, Dataset
+from mnist_models.data import DataError, Dataset, Source
 from mnist_models.job import (
     Delivery,
     Ending,
     Job,
     LockedError,
     MismatchError,
-    Source,
     StoppedError,
     deliver,
     standing,

@@ -14,7 +14,14 @@ import torch
 from safetensors.torch import load, save
 
 from mnist_models.data import Dataset
-from mnist_models.evaluate import TOLERANCE, Verdict, _compare, evaluate, verify
+from mnist_models.evaluate import (
+    TOLERANCE,
+    Verdict,
+    _compare,
+    evaluate,
+    published,
+    verify,
+)
 from mnist_models.models import EXPERIMENTS
 from mnist_models.record import (
     FILE_NAME,
@@ -54,6 +61,10 @@ def folder(root: Path) -> Path:
     return folder_of(root, "digits", "test", "steps-3", 0)
 
 
+def judged(root: Path, data: Dataset) -> list[Verdict]:
+    return list(verify(evaluate(folder, data) for folder in published(root)))
+
+
 def problems(folder: Path, data: Dataset) -> str:
     return "\n".join(evaluate(folder, data).problems)
 
@@ -67,7 +78,7 @@ def test_a_sound_record_scores_as_it_says(folder: Path, few: Dataset) -> None:
 
 
 def test_verify_gives_a_verdict_for_each(root: Path, few: Dataset) -> None:
-    verdicts = list(verify(root, few))
+    verdicts = judged(root, few)
     assert [verdict.folder.name for verdict in verdicts] == ["seed-0", "seed-1"]
     assert [verdict.problems for verdict in verdicts] == [[], []]
 
@@ -79,9 +90,9 @@ def test_random_state_is_left_alone(folder: Path, few: Dataset) -> None:
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_nothing_to_verify_is_an_error(tmp_path: Path, few: Dataset) -> None:
+def test_nothing_to_verify_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(RecordError, match="no record below"):
-        list(verify(tmp_path, few))
+        published(tmp_path)
 
 
 def resign(folder: Path, epoch: int, content: bytes) -> None:
@@ -180,13 +191,12 @@ def test_damage_is_a_clear_failure(root: Path, folder: Path, few: Dataset, name:
     damage, message = DAMAGE[name]
     damage(folder)
     assert message in problems(folder, few)
-    verdicts = {verdict.folder.name: verdict.passed for verdict in verify(root, few)}
+    verdicts = {verdict.folder.name: verdict.passed for verdict in judged(root, few)}
     assert verdicts == {"seed-0": False, "seed-1": True}
 
 
 def verified(root: Path, data: Dataset) -> str:
-    verdicts: list[Verdict] = list(verify(root, data))
-    return "\n".join(problem for verdict in verdicts for problem in verdict.problems)
+    return "\n".join(problem for verdict in judged(root, data) for problem in verdict.problems)
 
 
 def test_a_seed_counts_once(root: Path, folder: Path, few: Dataset) -> None:

@@ -14,8 +14,8 @@ import pytest
 import torch
 
 from mnist_models import data
-from mnist_models.data import Dataset
-from mnist_models.job import Job, Source, work
+from mnist_models.data import Dataset, Source
+from mnist_models.job import Job, work
 from mnist_models.models.funnel import funnel
 from mnist_models.record import find_records, load_record
 from mnist_models.search import loop

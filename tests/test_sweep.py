@@ -18,8 +18,8 @@ import pytest
 
 from mnist_models.checkpoint import FILE_NAME as CHECKPOINT
 from mnist_models.checkpoint import load_checkpoint
-from mnist_models.data import DataError, Dataset
-from mnist_models.job import Job, MismatchError, Source
+from mnist_models.data import DataError, Dataset, Source
+from mnist_models.job import Job, MismatchError
 from mnist_models.models import Experiment
 from mnist_models.record import FILE_NAME, find_records, load_record, load_weights
 from mnist_models.sweep import Outcome, Plan, Progress, board_in, plan, sweep

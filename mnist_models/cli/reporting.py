@@ -11,7 +11,7 @@ from pathlib import Path
 from mnist_models.atomic import write_atomically
 from mnist_models.cli.actions import annotate, markdown_table, summarise
 from mnist_models.cli.options import Commands, declare, show_json
-from mnist_models.figures.catalogue import write_plots
+from mnist_models.figures.catalogue import Records, write_plots
 from mnist_models.report import Stale, generate, published, stale
 
 
@@ -38,10 +38,11 @@ def add_report(commands: Commands) -> None:
 
 
 def run_report(options: argparse.Namespace) -> int:
-    found = stale(options.root)
+    records = published(options.root / "records")
+    found = stale(options.root, records)
     written: list[str] = []
     if not options.check:
-        written = _write(options.root, found)
+        written = _write(options.root, records, found)
         found = [problem for problem in found if problem.file not in written]
     passed = not (options.check and found)
     _tell_github(options.root, found)
@@ -68,14 +69,14 @@ def _tell_github(root: Path, found: list[Stale]) -> None:
     summarise(f"### Report\n\n{listed if found else 'Everything generated is up to date.'}")
 
 
-def _write(root: Path, found: list[Stale]) -> list[str]:
+def _write(root: Path, records: Records, found: list[Stale]) -> list[str]:
     """Write the stale files that the report makes; returns their names."""
-    texts = generate(root)
+    texts = generate(root, records)
     names = [problem.file for problem in found if problem.file in texts]
     for name in names:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         write_atomically(root / name, texts[name].encode())
-    plots = write_plots(root, published(root / "records"))
+    plots = write_plots(root, records)
     names += [path.relative_to(root).as_posix() for path in plots]
     return names + _refresh(root)
 

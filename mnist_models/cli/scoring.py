@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import functools
 import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import BrokenExecutor
 from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
@@ -24,10 +28,13 @@ from mnist_models.cli.options import (
     load_data,
     show_json,
 )
-from mnist_models.evaluate import Verdict, evaluate, published, verify
+from mnist_models.cli.places import add_workers, local_workers
+from mnist_models.data import Dataset, Source
+from mnist_models.evaluate import Verdict, evaluate, evaluate_from, published, verify
 from mnist_models.models import EXPERIMENTS
 from mnist_models.record import FILE_NAME, Record, load_record
 from mnist_models.tables import check_table, table
+from mnist_models.workers import WorkersError, local
 
 NO_CLAIM = (
     "these images are scikit-learn's digits, not MNIST: no accuracy compares with a published one, "
@@ -99,15 +106,22 @@ def add_verify(commands: Commands) -> None:
     command.add_argument(
         "--records", type=Path, default=Path("records"), metavar="DIR", help="default: %(default)s"
     )
+    add_workers(command)
     add_data(command)
 
 
 def run_verify(options: argparse.Namespace) -> int:
-    published(options.records)  # a wrong folder shows before the data set is looked for
+    folders = published(options.records)  # a wrong folder shows before the data set is looked for
     data = load_data(options, "mnist")
-    results: list[Verdict] = []
-    for result in tqdm(verify(options.records, data), desc="verify", unit="record"):
-        results.append(result)
+    with _evaluated(options, folders, data) as verdicts:
+        bar = tqdm(verify(verdicts), total=len(folders), desc="verify", unit="record")
+        try:
+            results = list(bar)
+        except BrokenExecutor as error:
+            raise WorkersError(
+                f"a worker process died ({error}); it may have been short of memory: run verify "
+                "again with --workers 1"
+            ) from error
     passed = all(result.passed for result in results)
     _tell_github(results)
     if options.json:
@@ -125,6 +139,25 @@ def run_verify(options: argparse.Namespace) -> int:
         f"{len(problems)} problems"
     )
     return 0 if passed else 1
+
+
+@contextlib.contextmanager
+def _evaluated(
+    options: argparse.Namespace, folders: Sequence[Path], data: Dataset
+) -> Iterator[Iterator[Verdict]]:
+    """The verdicts on these folders in turn, by worker processes where there is room for more.
+
+    Two processes with a core each do more of this work than one with two cores.
+    """
+    where, device = local_workers(options, threads=1)
+    where = where[: len(folders)]
+    if len(where) == 1:
+        yield map(functools.partial(evaluate, data=data), folders)
+        return
+    root = options.data_root.resolve() if options.data_root else None
+    source = Source("mnist", root, validation=False, device=device)
+    with local(where) as executor:
+        yield executor.map(functools.partial(evaluate_from, source=source), folders)
 
 
 def _tell_github(results: list[Verdict]) -> None:

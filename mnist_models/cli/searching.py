@@ -24,10 +24,11 @@ from mnist_models.cli.options import (
     show_json,
     whole,
 )
+from mnist_models.cli.places import add_where, executor_of, side_by_side, workers_of
 from mnist_models.cli.scoring import NO_CLAIM, warn
-from mnist_models.cli.sweeping import add_where, executor_of, side_by_side, workers_of
 from mnist_models.cli.training import add_dataset, load_noting
-from mnist_models.job import Source, alone_in
+from mnist_models.data import Source
+from mnist_models.job import alone_in
 from mnist_models.models import find_experiment
 from mnist_models.search.candidate import refuse_slips
 from mnist_models.search.log import log

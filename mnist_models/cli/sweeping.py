@@ -6,12 +6,10 @@ import argparse
 import contextlib
 import functools
 import math
-import os
 import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Executor
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import get_args
@@ -26,22 +24,21 @@ from mnist_models.cli.options import (
     add_log,
     append_to_log,
     declare,
-    device_of,
     read_log,
     seeds,
     show_json,
     whole,
 )
+from mnist_models.cli.places import add_where, executor_of, side_by_side, workers_of
 from mnist_models.cli.scoring import warn
 from mnist_models.cli.training import add_runs, load_noting
 from mnist_models.cost import costs, duration
-from mnist_models.job import Device, Source
+from mnist_models.data import Source
 from mnist_models.models import Experiment, find_experiment
 from mnist_models.record import Record, RecordError, find_records, load_record
-from mnist_models.stacked import SIDE_BY_SIDE
 from mnist_models.sweep import Outcome, Plan, Progress, State, board_in, plan, sweep
 from mnist_models.tables import table
-from mnist_models.workers import Place, dask, local, places
+from mnist_models.workers import Place
 
 _MOST = 100_000  # seeds: ten times the sweep that docs/scale.md works out
 _STATES: dict[State, str] = {
@@ -84,38 +81,6 @@ def add_sweep(commands: Commands) -> None:
     )
 
 
-def add_where(command: argparse.ArgumentParser) -> None:
-    """Add ``--workers``, ``--threads``, ``--stacked`` and ``--dask``."""
-    command.add_argument(
-        "--workers",
-        type=whole(1),
-        metavar="N",
-        help="processes, each on cores of its own, or on a GPU, which more than there are GPUs "
-        "share (default: all that there are cores or GPUs for)",
-    )
-    command.add_argument(
-        "--threads",
-        type=whole(1),
-        default=1,
-        metavar="N",
-        help="of each worker (default: 1: small networks gain little from a second core)",
-    )
-    command.add_argument(
-        "--stacked",
-        type=whole(1),
-        metavar="K",
-        help="up to K seeds of an experiment side by side in one network on each worker (default: "
-        f"{SIDE_BY_SIDE['cpu']}, on a GPU {SIDE_BY_SIDE['cuda']}); an experiment that cannot be "
-        "stacked trains one by one",
-    )
-    command.add_argument(
-        "--dask",
-        metavar="ADDRESS",
-        help="run on a Dask cluster instead: tcp://scheduler:8786; its workers have --nthreads 1, "
-        "this package, and the data set (at --data-root, or at their own MNIST_ROOT)",
-    )
-
-
 def run_sweep(options: argparse.Namespace) -> int:
     experiments = _experiments(options)
     read_log(options.log)
@@ -138,32 +103,6 @@ def run_sweep(options: argparse.Namespace) -> int:
     return status
 
 
-def side_by_side(device: Device) -> int:
-    """How many seeds, where nobody said it; the workers of a cluster may have any device."""
-    return SIDE_BY_SIDE["cuda" if device == "cuda" else "cpu"]
-
-
-def workers_of(options: argparse.Namespace) -> tuple[list[Place], Device]:
-    """Where the local workers compute, none on a cluster; and the device of all workers.
-
-    Raises:
-        UsageError, WorkersError: options that do not go together, or no room.
-    """
-    if options.dask and options.workers:
-        raise UsageError("--workers belongs to this machine; with --dask the cluster has its own")
-    if options.dask:
-        return [], options.device  # the workers of a cluster choose for themselves
-    device: Device = "cuda" if device_of(options).type == "cuda" else "cpu"
-    return places(options.workers, options.threads, _gpus(device)), device
-
-
-def executor_of(
-    options: argparse.Namespace, where: Sequence[Place]
-) -> contextlib.AbstractContextManager[Executor]:
-    """The cluster that the options name, or local workers at these places."""
-    return dask(options.dask) if options.dask else local(where)
-
-
 def _experiments(options: argparse.Namespace) -> list[Experiment]:
     names = options.experiments
     if twice := [name for name in names if names.count(name) > 1]:
@@ -175,14 +114,6 @@ def _experiments(options: argparse.Namespace) -> list[Experiment]:
         replace(experiment, recipe=replace(experiment.recipe, epochs=options.epochs))
         for experiment in found
     ]
-
-
-def _gpus(device: str) -> list[str]:
-    """The GPUs as CUDA_VISIBLE_DEVICES names them; none where the CPU computes."""
-    if device != "cuda":
-        return []
-    named = os.environ.get("CUDA_VISIBLE_DEVICES")
-    return named.split(",") if named else [str(i) for i in range(torch.cuda.device_count())]
 
 
 def _train(planned: Plan, where: Sequence[Place], options: argparse.Namespace) -> list[Outcome]:

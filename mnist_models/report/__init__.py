@@ -81,16 +81,19 @@ def published(root: Path) -> dict[str, list[Record]]:
     }
 
 
-def generate(root: Path) -> dict[str, str]:
+def generate(root: Path, records: catalogue.Records) -> dict[str, str]:
     """The text of every generated file of the repository at `root`, by its path below it.
+
+    Args:
+        root: of the repository.
+        records: those that are `published` there.
 
     Raises:
         ReportError: a file cannot be read, or its generated parts not found.
         ProjectError: pyproject.toml names no repository.
-        RecordError, SeedsError: a record is damaged, or seeds are missing.
+        SeedsError: seeds are missing.
         TimingsError: the stored timings cannot be read.
     """
-    records = published(root / "records")
     required = requirements(records)
     files = {
         "README.md": render(_read(root / "README.md"), blocks(slug(root), records, required)),
@@ -107,16 +110,16 @@ def generate(root: Path) -> dict[str, str]:
     return files | _slugged(root)
 
 
-def stale(root: Path) -> list[Stale]:
+def stale(root: Path, records: catalogue.Records) -> list[Stale]:
     """What differs from what `generate` gives, and what lies beside it without belonging there.
 
     Raises:
-        ReportError, ProjectError, RecordError, SeedsError, TimingsError: as `generate`.
+        ReportError, ProjectError, SeedsError, TimingsError: as `generate`.
     """
-    expected = generate(root)
+    expected = generate(root, records)
     pictures = [
         Stale(problem.file, None, problem.reason, problem.command)
-        for problem in catalogue.stale(root, published(root / "records"))
+        for problem in catalogue.stale(root, records)
     ]
     return [*_differing(root, expected), *_badges(root, expected), *pictures]
 

@@ -11,7 +11,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from mnist_models.job import Source
+from mnist_models.data import Source
 from mnist_models.models import Experiment
 from mnist_models.record import Record, folder_of, load_record
 from mnist_models.search.candidate import breach, built, refuse_slips, suggest
