@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from argparse import Namespace
 from pathlib import Path
 
 import pytest
 
-from mnist_models.cli.options import UsageError, append_to_log, read_log
+from mnist_models.cli.options import UsageError, append_to_log, assignment_of, read_log
+from mnist_models.models import EXPERIMENTS
 
 
 def test_a_log_grows_by_one_value_at_a_time(tmp_path: Path) -> None:
@@ -34,3 +36,23 @@ def test_a_file_that_is_no_log_is_left_as_it_is(text: str, said: str, tmp_path: 
         with pytest.raises(UsageError, match=said):
             attempt()
     assert path.read_text() == text
+
+
+@pytest.mark.parametrize(
+    ("experiment", "named", "expected"),
+    [
+        ("frontier-1k", None, "card-1k"),
+        ("frontier-8k", None, "card"),
+        ("steps-6", None, "card"),  # whatever its document asked for
+        ("frontier-1k", "card", "card"),
+        (None, None, "card"),
+        (None, "card-2k", "card-2k"),
+    ],
+)
+def test_an_own_model_is_held_against_its_own_assignment(
+    experiment: str | None, named: str | None, expected: str
+) -> None:
+    found = assignment_of(
+        Namespace(assignment=named), EXPERIMENTS[experiment] if experiment else None
+    )
+    assert found.name == expected

@@ -16,6 +16,7 @@ import torch
 from mnist_models.assignment import ASSIGNMENTS, CARD, Assignment, find_assignment
 from mnist_models.atomic import write_atomically
 from mnist_models.data import Dataset, load
+from mnist_models.models import Experiment
 
 Commands = Any  # argparse's subparsers action, which has no public name
 Command = Callable[[argparse.Namespace], int]
@@ -41,22 +42,27 @@ def declare(
     return command
 
 
-def add_assignment(command: argparse.ArgumentParser) -> None:
-    """Add ``--assignment``, which `assignment_of` reads."""
+def add_assignment(command: argparse.ArgumentParser, *, runs: bool = False) -> None:
+    """Add ``--assignment``, which `assignment_of` reads; of `runs`, or of networks alone."""
+    default = f"{CARD.name}, but for this project's own models theirs" if runs else CARD.name
     command.add_argument(
         "--assignment",
         metavar="NAME|FILE.toml",
-        help=f"one of {', '.join(ASSIGNMENTS)}, or a TOML file (default: {CARD.name})",
+        help=f"one of {', '.join(ASSIGNMENTS)}, or a TOML file (default: {default})",
     )
 
 
-def assignment_of(options: argparse.Namespace) -> Assignment:
+def assignment_of(options: argparse.Namespace, experiment: Experiment | None = None) -> Assignment:
     """The assignment that the options of `add_assignment` name.
+
+    Where they name none: that of the experiment if it is one of this project's own, else the card.
 
     Raises:
         AssignmentError: there is none of that name, or the file cannot be read.
     """
-    return find_assignment(options.assignment or CARD.name)
+    if options.assignment:
+        return find_assignment(options.assignment)
+    return experiment.assignment if experiment and experiment.source is None else CARD
 
 
 def add_data_root(command: argparse.ArgumentParser) -> None:

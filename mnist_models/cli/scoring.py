@@ -68,14 +68,14 @@ def add_evaluate(commands: Commands) -> None:
         "evaluate records/mnist-test/frontier-8k/seed-0",
     )
     command.add_argument("record", type=Path, help="folder of a record, or its record.json")
-    add_assignment(command)
+    add_assignment(command, runs=True)
     add_data(command)
 
 
 def run_evaluate(options: argparse.Namespace) -> int:
-    assignment = assignment_of(options)
     folder = options.record.parent if options.record.name == FILE_NAME else options.record
     record = load_record(folder)
+    assignment = assignment_of(options, EXPERIMENTS.get(record.experiment))
     name: Literal["mnist", "digits"] = "digits" if record.data.name == "digits" else "mnist"
     data = load_data(options, name, validation=record.data.split == "validation")
     if data.name == "digits":

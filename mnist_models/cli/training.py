@@ -71,7 +71,7 @@ def add_train(commands: Commands) -> None:
     command.add_argument(
         "--epochs", type=whole(1), metavar="N", help="other than the recipe's number"
     )
-    add_assignment(command)
+    add_assignment(command, runs=True)
     add_data(command)
     add_runs(command)
     command.add_argument(
@@ -120,8 +120,9 @@ def load_noting(options: argparse.Namespace, device: torch.device) -> tuple[Data
 def run_train(options: argparse.Namespace) -> int:
     if options.stacked and not options.seeds:
         raise UsageError("--stacked trains several seeds side by side: give them as --seeds 0-9")
-    show = partial(_show_run, assignment=assignment_of(options), as_json=options.json)
     experiment = find_experiment(options.experiment)
+    assignment = assignment_of(options, experiment)
+    show = partial(_show_run, assignment=assignment, as_json=options.json)
     if options.epochs is not None:
         recipe = replace(experiment.recipe, epochs=options.epochs)
         experiment = replace(experiment, recipe=recipe)
