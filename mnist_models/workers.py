@@ -21,6 +21,8 @@ from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from typing import Any, NoReturn
 
+from mnist_models.allocator import keep_memory
+
 _GRACE = 5.0  # seconds that a worker has to leave after SIGTERM, before SIGKILL
 _PATIENCE = 15.0  # seconds to wait for a Dask scheduler, and for its first worker
 
@@ -37,11 +39,13 @@ class Place:
         cores: the numbers of its own cores; empty where the system does not let one choose.
         threads: of torch.
         gpu: its GPU, as CUDA_VISIBLE_DEVICES names it, or None for the CPU.
+        keeps_memory: whether it does as `keep_memory` has it.
     """
 
     cores: tuple[int, ...]
     threads: int
     gpu: str | None = None
+    keeps_memory: bool = True
 
 
 def places(workers: int | None, threads: int, gpus: Sequence[str] = ()) -> list[Place]:
@@ -244,6 +248,8 @@ def _settle(place: Place) -> None:
         os.environ["CUDA_VISIBLE_DEVICES"] = place.gpu
     if place.cores:
         os.sched_setaffinity(0, place.cores)
+    if place.keeps_memory:
+        keep_memory()
     threading.Thread(target=_outlive_nobody, daemon=True).start()
 
 

@@ -1,4 +1,4 @@
-"""One run at a time with two threads against two processes of one thread, seeds stacked or not."""
+"""One run with two threads against two processes of one: memory kept or not, seeds stacked."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -20,9 +21,10 @@ from mnist_models.workers import local, places
 
 ONE = "one process of two threads"
 PAIR = "two processes of one thread each"
+GIVING = f"{PAIR}, memory given back after each step"
 _STACKED = SIDE_BY_SIDE["cpu"]
 PAIR_STACKED = f"two processes of one thread each, {_STACKED} seeds stacked in both"
-WAYS = (ONE, PAIR, PAIR_STACKED)
+WAYS = (ONE, PAIR, GIVING, PAIR_STACKED)
 
 
 def usable_cores() -> int:
@@ -52,10 +54,12 @@ def processes(
         ]
         return sum(future.result() for future in asked) / runs / runs
 
-    with local(places(1, 2)) as one, local(places(2, 1)) as pair:
+    giving = [replace(place, keeps_memory=False) for place in places(2, 1)]
+    with local(places(1, 2)) as one, local(places(2, 1)) as pair, local(giving) as givers:
         ways = {
             ONE: partial(call, one, 1, 2, 1),
             PAIR: partial(call, pair, 2, 1, 1),
+            GIVING: partial(call, givers, 2, 1, 1),
             PAIR_STACKED: partial(call, pair, 2, 1, _STACKED),
         }
         for way in ways.values():

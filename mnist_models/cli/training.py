@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from mnist_models.allocator import keep_memory
 from mnist_models.assignment import Assignment
 from mnist_models.checkpoint import FILE_NAME as CHECKPOINT
 from mnist_models.cli.bar import Bar
@@ -135,6 +136,7 @@ def run_train(options: argparse.Namespace) -> int:
         for seed in wanted
     }
     identity = identity_of(experiment, 0, data, experiment.build())
+    keep_memory()
     # All of them first: what is in the way of one shows before hours of training another.
     shown = {} if options.force else _standing(identity, folders, show)
     with contextlib.ExitStack() as held:

@@ -1,0 +1,24 @@
+from __future__ import annotations
+
+import ctypes
+import platform
+
+import pytest
+
+from mnist_models.allocator import keep_memory
+from mnist_models.workers import Place, local
+
+from .pages import EVERY, mapped_anew
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library than glibc")
+@pytest.mark.parametrize("keeps", [True, False])
+def test_a_worker_keeps_its_memory_unless_it_is_told_not_to(keeps: bool) -> None:
+    with local([Place((), 1, keeps_memory=keeps)]) as executor:
+        found = executor.submit(mapped_anew).result()
+    assert (found < EVERY / 50) is keeps
+
+
+def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: object())
+    assert keep_memory() is False
