@@ -11,6 +11,7 @@ from mnist_models.workers import Place, local
 from .pages import EVERY, mapped_anew
 
 
+@pytest.mark.sweep  # it starts workers, whose tracker stays: tests of strangers look for leftovers
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library than glibc")
 @pytest.mark.parametrize("keeps", [True, False])
 def test_a_worker_keeps_its_memory_unless_it_is_told_not_to(keeps: bool) -> None:
