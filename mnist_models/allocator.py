@@ -16,8 +16,9 @@ def keep_memory() -> bool:
     """Have the C library reuse what was freed; gives whether it is one that can be told so.
 
     By itself glibc gives large blocks back at once. A training step, which needs them all again,
-    then has the system map and clear each of their pages anew: up to a fifth of its time. What a
-    process needed at most it now has until it ends. Other C libraries are left as they are.
+    then has the system map and clear each of their pages anew; docs/performance.md has what that
+    costs. What a process needed at most it now has until it ends. Other C libraries are left as
+    they are.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 ROUNDS = 20
-BLOCKS = 4  # at once: glibc gives back what is free only from a certain amount on
+BLOCKS = 16  # at once: glibc learns to keep what a program frees, but never more than 64 MiB
 SIZE = 8 << 20  # bytes of a block
 EVERY = ROUNDS * BLOCKS * SIZE // 4096  # pages, if each is mapped anew in every round
 

@@ -63,12 +63,15 @@ def test_workers_find_what_one_process_finds(records: Path, mnist_root: Path) ->
     assert [record["passed"] for record in found[0]["records"]] == [True, False, True]
 
 
-def test_a_worker_that_dies_is_no_verdict(records: Path, mnist_root: Path) -> None:
+@pytest.mark.parametrize("death", [signal.SIGKILL, signal.SIGTERM])
+def test_a_worker_that_dies_is_no_verdict(
+    death: signal.Signals, records: Path, mnist_root: Path
+) -> None:
     process = verify(records, mnist_root, "--workers", 2)
     deadline = time.monotonic() + LIMIT
     while not (started := workers(process)) and time.monotonic() < deadline:
         time.sleep(0.1)
-    started[0].send_signal(signal.SIGKILL)
+    started[0].send_signal(death)
     out, err = process.communicate(timeout=LIMIT)
     assert process.returncode == 2
     assert json.loads(out)["passed"] is None

@@ -7,7 +7,7 @@ import contextlib
 import functools
 import sys
 from collections.abc import Iterator, Sequence
-from concurrent.futures import BrokenExecutor
+from concurrent.futures import Future
 from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
@@ -34,7 +34,7 @@ from mnist_models.evaluate import Verdict, evaluate, evaluate_from, published, v
 from mnist_models.models import EXPERIMENTS
 from mnist_models.record import FILE_NAME, Record, load_record
 from mnist_models.tables import check_table, table
-from mnist_models.workers import WorkersError, local
+from mnist_models.workers import WorkersError, deaths, local
 
 NO_CLAIM = (
     "these images are scikit-learn's digits, not MNIST: no accuracy compares with a published one, "
@@ -114,14 +114,7 @@ def run_verify(options: argparse.Namespace) -> int:
     folders = published(options.records)  # a wrong folder shows before the data set is looked for
     data = load_data(options, "mnist")
     with _evaluated(options, folders, data) as verdicts:
-        bar = tqdm(verify(verdicts), total=len(folders), desc="verify", unit="record")
-        try:
-            results = list(bar)
-        except BrokenExecutor as error:
-            raise WorkersError(
-                f"a worker process died ({error}); it may have been short of memory: run verify "
-                "again with --workers 1"
-            ) from error
+        results = list(tqdm(verify(verdicts), total=len(folders), desc="verify", unit="record"))
     passed = all(result.passed for result in results)
     _tell_github(results)
     if options.json:
@@ -157,7 +150,17 @@ def _evaluated(
     root = options.data_root.resolve() if options.data_root else None
     source = Source("mnist", root, validation=False, device=device)
     with local(where) as executor:
-        yield executor.map(functools.partial(evaluate_from, source=source), folders)
+        yield map(_outcome, [executor.submit(evaluate_from, each, source) for each in folders])
+
+
+def _outcome(future: Future[Verdict]) -> Verdict:
+    error = future.exception()
+    if error is not None and deaths(error):
+        raise WorkersError(
+            f"a worker process died ({error}); it may have been short of memory: run verify again "
+            "with --workers 1"
+        ) from error
+    return future.result()
 
 
 def _tell_github(results: list[Verdict]) -> None:
