@@ -7,6 +7,7 @@ set, decides a run; it imports nothing and runs nothing.
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -137,6 +138,7 @@ class Recipe:
     plain_epochs: int = 0  # this many last epochs run without augmentation
     label_smoothing: float = 0.0  # probability mass spread over all classes
     average: float | None = None  # decay per step of the exponential moving average of weights
+    margin: float = 0.0  # taken from the logit of the true class in training: it has to lead by it
     recount: bool = False  # at the end, BatchNorm's statistics anew, of the images as they are
 
     def __post_init__(self) -> None:
@@ -148,6 +150,7 @@ class Recipe:
             "weight_decay": self.weight_decay >= 0,
             "plain_epochs": self.plain_epochs >= 0,
             "label_smoothing": 0 <= self.label_smoothing < 1,
+            "margin": 0 <= self.margin < math.inf,
             "average": self.average is None or 0 < self.average < 1,
         }
         if broken := [name for name, kept in bounds.items() if not kept]:
@@ -156,11 +159,12 @@ class Recipe:
     def to_dict(self) -> dict[str, Any]:
         """A JSON-ready table; a schedule or transform carries its class name under ``kind``.
 
-        `recount` is in it only where it is set: records are older than it.
+        `margin` and `recount` are in it only where they are set: records are older than they.
         """
         table = asdict(self)
-        if not self.recount:
-            del table["recount"]
+        for name in ("margin", "recount"):
+            if not table[name]:
+                del table[name]
         table["schedule"] = {"kind": type(self.schedule).__name__} | asdict(self.schedule)
         table["augmentation"] = [
             {"kind": type(transform).__name__} | asdict(transform)

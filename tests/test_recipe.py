@@ -40,7 +40,8 @@ def test_recipes_differ_where_a_schedule_does() -> None:
 def test_what_older_records_do_not_have_is_written_only_where_it_is_set() -> None:
     recipe = Recipe(optimizer="adam", learning_rate=0.1, batch_size=4, epochs=1)
     assert replace(recipe, recount=True).to_dict() == recipe.to_dict() | {"recount": True}
-    assert "recount" not in recipe.to_dict()
+    assert replace(recipe, margin=2.0).to_dict() == recipe.to_dict() | {"margin": 2.0}
+    assert not {"recount", "margin"} & recipe.to_dict().keys()
 
 
 @pytest.mark.parametrize(
@@ -53,6 +54,7 @@ def test_what_older_records_do_not_have_is_written_only_where_it_is_set() -> Non
         ("weight_decay", [-1e-9], [0]),
         ("plain_epochs", [-1], [0]),
         ("label_smoothing", [-0.1, 1], [0, 0.5]),
+        ("margin", [-0.1, float("inf"), float("nan")], [0, 2]),
         ("average", [0, 1], [None, 0.5]),
     ],
 )

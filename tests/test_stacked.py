@@ -128,7 +128,13 @@ def both_ways(
         yield losses, torch.stack([loss for loss, _ in single]), states, [s for _, s in single]
 
 
-@pytest.mark.parametrize("name", [*AGREEING, "smoothed"])
+OBJECTIVES: dict[str, dict[str, float]] = {
+    "smoothed": {"label_smoothing": 0.1},
+    "margin": {"margin": 2.0},
+}
+
+
+@pytest.mark.parametrize("name", [*AGREEING, *OBJECTIVES])
 def test_every_step_is_that_of_each_seed_alone(
     name: str, tiny: Dataset, tmp_path: Path, float64: None
 ) -> None:
@@ -138,7 +144,8 @@ def test_every_step_is_that_of_each_seed_alone(
     any two ways to train: a hundred times below the bound after six steps. Another mask, order,
     image or rate would show as 1e-3 and more at once.
     """
-    experiment = short("steps-6", label_smoothing=0.1) if name == "smoothed" else short(name)
+    own = OBJECTIVES.get(name)
+    experiment = short(name) if own is None else short("steps-6", **own)
     steps = 0
     for losses, expected, states, alone in both_ways(experiment, tiny, tmp_path, epochs=2):
         steps += 1

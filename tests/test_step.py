@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from torch import Tensor
 
 from mnist_models.data import Dataset
 from mnist_models.models import EXPERIMENTS
 from mnist_models.randomness import seed_of
 from mnist_models.run import Run, start
-from mnist_models.step import Recorded, Step, _unmoved, best_step, disagreement, train_step
+from mnist_models.step import (
+    Recorded,
+    Step,
+    _unmoved,
+    best_step,
+    disagreement,
+    objective,
+    train_step,
+)
 from mnist_models.train import batches, train
 
 from .test_train import short
@@ -40,6 +55,23 @@ def steps(run: Run, step: Step, data: Dataset, epochs: int = 2) -> list[Tensor]:
 
 def weights(run: Run) -> list[Tensor]:
     return [value.clone() for value in run.scored.state_dict().values()]
+
+
+@settings(deadline=None)  # the first call loads parts of torch
+@given(arrays(np.float64, (4, 10), elements=st.floats(-20, 20)), st.floats(0, 20))
+def test_with_a_margin_the_true_class_has_to_lead_by_it(values: Any, margin: float) -> None:
+    """The loss is that of an answer whose true class stands lower by the margin, no other class."""
+    logits, labels = torch.from_numpy(values), torch.tensor([0, 9, 4, 4])
+    recipe = EXPERIMENTS["steps-6"].recipe
+    lowered = logits.clone()
+    for image, label in enumerate(labels):
+        lowered[image, label] -= margin
+    found = objective(replace(recipe, margin=margin), logits, labels)
+    assert found.shape == (4,)
+    torch.testing.assert_close(found, F.cross_entropy(lowered, labels, reduction="none"))
+    torch.testing.assert_close(
+        objective(recipe, logits, labels), F.cross_entropy(logits, labels, reduction="none")
+    )
 
 
 @pytest.mark.parametrize("name", KINDS)
