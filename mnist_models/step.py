@@ -57,7 +57,8 @@ def objective(recipe: Recipe, logits: Tensor, labels: Tensor) -> Tensor:
     goes on to be learnt from (Wang and others, 2018, arXiv:1801.05599, there of cosines).
     """
     if recipe.margin:
-        logits = logits - recipe.margin * F.one_hot(labels, logits.shape[1])
+        classes = torch.arange(logits.shape[1], device=logits.device)
+        logits = logits - recipe.margin * (labels.unsqueeze(1) == classes)
     smoothing = recipe.label_smoothing
     return F.cross_entropy(logits, labels, label_smoothing=smoothing, reduction="none")
 
