@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from mnist_models.batch_norm import quicken
 from mnist_models.checkpoint import Checkpoint
 from mnist_models.models import Experiment
 from mnist_models.optimisation import make_optimizer, make_schedule
@@ -100,6 +101,8 @@ def assemble(recipe: Recipe, seed: int, model: nn.Module, images: int, lanes: in
     optimizer = make_optimizer(model, recipe, lanes)
     steps = math.ceil(images / recipe.batch_size)
     average = None if recipe.average is None else Average(model, recipe.average)
+    if lanes == 1:  # others have channels enough
+        quicken(model)
     schedule = make_schedule(optimizer, recipe, steps)
     return Run(recipe, seed, model, optimizer, schedule, average, steps)
 

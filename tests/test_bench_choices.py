@@ -45,6 +45,11 @@ def kinds(steps: Steps) -> set[type]:
     return {type(layer) for layer in steps.run.model.modules() if isinstance(layer, nn.Dropout)}
 
 
+def own_norms(steps: Steps) -> bool:
+    norms = [m for m in steps.run.model.modules() if isinstance(m, nn.BatchNorm2d)]
+    return any("forward" in vars(norm) for norm in norms)
+
+
 def channels_last(steps: Steps) -> bool:
     weight = next(w for w in steps.run.model.parameters() if w.dim() == 4 and min(w.shape) > 1)
     return weight.is_contiguous(memory_format=torch.channels_last)
@@ -74,9 +79,9 @@ def test_each_variant_changes_one_thing(few: Dataset) -> None:
     seen = {}
     for name in names:
         steps = built(name, few)
-        feed = steps.feed.__name__
-        seen[name] = (channels_last(steps), optimiser(steps), kinds(steps), feed, convolved(steps))
-    as_built = (True, (True, None), {Dropout}, "batches", torch.float32)
+        ways = (channels_last(steps), optimiser(steps), kinds(steps), steps.feed.__name__)
+        seen[name] = (*ways, convolved(steps), own_norms(steps))
+    as_built = (True, (True, None), {Dropout}, "batches", torch.float32, True)
     assert seen[AS_BUILT] == as_built
     for name, found in seen.items():
         changed = [a for a, b in zip(found, as_built, strict=True) if a != b]
@@ -86,6 +91,7 @@ def test_each_variant_changes_one_thing(few: Dataset) -> None:
     assert seen["optimiser in a loop instead of fused"][1] == (False, False)
     assert seen["Dropout of torch instead of ours"][2] == {nn.Dropout}
     assert seen["bfloat16 autocast"][4] is torch.bfloat16
+    assert seen["BatchNorm of torch instead of ours"][5] is False
 
 
 def test_what_is_computed_ahead_is_the_same(digits: Dataset) -> None:

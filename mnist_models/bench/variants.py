@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mnist_models.augment import augment
 from mnist_models.bench.notebooks import plain_dropout
@@ -117,6 +117,13 @@ def torch_dropout(run: Run) -> None:
     plain_dropout(run.model)
 
 
+def torch_batch_norm(run: Run) -> None:
+    """``torch.nn.BatchNorm2d`` itself."""
+    for norm in run.model.modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            vars(norm).pop("forward", None)  # what `quicken` gave it
+
+
 def rounded(run: Run) -> None:
     """Products of layers in bfloat16, forward and backward; scored in full precision.
 
@@ -177,6 +184,7 @@ VARIANTS: dict[str, Build] = {
     "optimiser foreach instead of fused": _alone(change=partial(unfused, foreach=True)),
     "optimiser in a loop instead of fused": _alone(change=partial(unfused, foreach=False)),
     "Dropout of torch instead of ours": _alone(change=torch_dropout),
+    "BatchNorm of torch instead of ours": _alone(change=torch_batch_norm),
     "augmentation by the batch": _alone(feed=per_batch),
     "augmentation ahead, in a thread": _alone(feed=ahead),
     UNRECORDED: _alone(recorded=False),
