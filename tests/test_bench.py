@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from mnist_models.bench import BenchError, bench, plain_dropout
-from mnist_models.bench.contenders import ALL, turns_of
+from mnist_models.bench.comparison import turns_of
+from mnist_models.bench.contenders import ALL
 from mnist_models.bench.loops import Loop, Resident
 from mnist_models.bench.turns import (
     WARM_UP,

@@ -6,7 +6,7 @@
 
 from mnist_models.bench.accuracy import measure_accuracy
 from mnist_models.bench.choices import measure_choices
-from mnist_models.bench.contenders import bench
+from mnist_models.bench.comparison import bench
 from mnist_models.bench.notebooks import plain_dropout
 from mnist_models.bench.turns import BenchError
 

@@ -7,10 +7,11 @@ import sys
 
 from tqdm import tqdm
 
+from mnist_models.allocator import keep_memory
 from mnist_models.bench import bench, measure_accuracy, measure_choices
 from mnist_models.bench.accuracy import EXPERIMENT, SEEDS, accuracy_turns
 from mnist_models.bench.choices import choice_turns
-from mnist_models.bench.contenders import turns_of
+from mnist_models.bench.comparison import turns_of
 from mnist_models.cli.options import (
     Commands,
     UsageError,
@@ -31,7 +32,7 @@ from mnist_models.tables import table
 from mnist_models.timings import EPOCHS, FILE, Accuracy, Bench, Choices, Ratio
 
 _SPREAD = ("median", "lowest", "highest")
-_ROUNDS, _STEPS = 5, 96
+_ROUNDS, _STEPS = 7, 96
 
 
 def add_bench(commands: Commands) -> None:
@@ -42,7 +43,7 @@ def add_bench(commands: Commands) -> None:
         "Time the training loop against the notebook pipelines of steps-6 and era-v3, a plain "
         "PyTorch loop, and the compute and arithmetic floors. All take turns within one run, so "
         "that the ratios hold on a busy machine.",
-        "bench --rounds 7",
+        "bench --full 15",
     )
     command.add_argument(
         "--rounds", type=whole(1), metavar="N", help=f"turns of each (default: {_ROUNDS})"
@@ -92,6 +93,7 @@ def add_bench(commands: Commands) -> None:
 def run_bench(options: argparse.Namespace) -> int:
     _refuse_misfits(options)
     read_log(options.log)
+    keep_memory()  # as `train` does, whose loop is compared with variants of itself
     data = load_data(options, "mnist", validation=options.accuracy)
     if options.accuracy:
         return _accuracy(options, data)
