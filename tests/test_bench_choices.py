@@ -186,7 +186,7 @@ def test_a_run_that_is_too_short_is_refused(digits: Dataset) -> None:
 
 
 def test_the_bar_knows_how_many_turns_there_are() -> None:
-    more = 4 * (usable_cores() >= 2)
+    more = 5 * (usable_cores() >= 2)
     assert choice_turns(CPU, 3, compile_=True) == 3 * 2 * (len(VARIANTS) - 1 + more)
     assert choice_turns(torch.device("cuda"), 3, compile_=False) == 3 * 2 * (len(VARIANTS) - 1)
 

@@ -16,15 +16,13 @@ from mnist_models.bench.turns import WARM_UP, stretch
 from mnist_models.bench.variants import Stacked, Steps
 from mnist_models.data import Dataset, Split
 from mnist_models.models import Experiment, find_experiment
-from mnist_models.stacked import SIDE_BY_SIDE
 from mnist_models.workers import local, places
 
 ONE = "one process of two threads"
 PAIR = "two processes of one thread each"
 GIVING = f"{PAIR}, memory given back after each step"
-_STACKED = SIDE_BY_SIDE["cpu"]
-PAIR_STACKED = f"two processes of one thread each, {_STACKED} seeds stacked in both"
-WAYS = (ONE, PAIR, GIVING, PAIR_STACKED)
+PAIR_STACKED = {count: f"{PAIR}, {count} seeds stacked in both" for count in (2, 4)}
+WAYS = (ONE, PAIR, GIVING, *PAIR_STACKED.values())
 
 
 def usable_cores() -> int:
@@ -60,7 +58,7 @@ def processes(
             ONE: partial(call, one, 1, 2, 1),
             PAIR: partial(call, pair, 2, 1, 1),
             GIVING: partial(call, givers, 2, 1, 1),
-            PAIR_STACKED: partial(call, pair, 2, 1, _STACKED),
+            **{name: partial(call, pair, 2, 1, count) for count, name in PAIR_STACKED.items()},
         }
         for way in ways.values():
             way(1)  # starts them
