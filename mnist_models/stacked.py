@@ -39,8 +39,8 @@ from mnist_models.train import (
 )
 
 # Seeds side by side where nobody says how many, by the device. On a CPU with a thread a process,
-# `bench --choices` measured 0.80 and 0.87 of the time alone for frontier-8k on two processors, and
-# 1.06 and 1.00 for steps-6; more gain only where maps are small enough for the cache. On an H200,
+# `bench --choices` measured 0.80 to 0.87 of the time alone for frontier-8k on two processors, and
+# 0.95 to 1.06 for steps-6; four gain no more than two there, smaller networks somewhat. On an H200,
 # 32 take seven times what one takes, and 2.4 GB; what more would take is not measured.
 SIDE_BY_SIDE = {"cpu": 2, "cuda": 32}
 
