@@ -68,15 +68,16 @@ class _ByRows(torch.autograd.Function):
         channels, rows = maps.shape[1], _rows(maps)
         count = maps.numel() // channels
         mean = _sums(rows, channels).div_(count)
-        result = rows - _along(mean, rows)
-        variance = _sums(result.square(), channels).div_(count)
+        result = torch.empty_like(maps)  # no view, which no layer behind could change in place
+        written = torch.sub(rows, _along(mean, rows), out=_rows(result))
+        variance = _sums(written.square(), channels).div_(count)
         deviation = (variance + eps).rsqrt_()
         scale = deviation if weight is None else deviation * weight
         shift = -mean * scale if bias is None else bias - mean * scale
-        torch.addcmul(_along(shift, rows), rows, _along(scale, rows), out=result)
+        torch.addcmul(_along(shift, rows), rows, _along(scale, rows), out=written)
         ctx.save_for_backward(maps, mean, deviation, scale)
         ctx.mark_non_differentiable(mean, variance)
-        return _maps(result, maps), mean, variance
+        return result, mean, variance
 
     @staticmethod
     @once_differentiable
@@ -84,7 +85,8 @@ class _ByRows(torch.autograd.Function):
         maps, mean, deviation, scale = ctx.saved_tensors
         channels, rows = maps.shape[1], _rows(maps)
         given = _rows(gradient.contiguous(memory_format=torch.channels_last))
-        work = given * rows
+        result = torch.empty_like(maps)
+        work = torch.mul(given, rows, out=_rows(result))
         total = _sums(given, channels)
         along = (_sums(work, channels) - mean * total) * deviation  # with the normalised maps
         count = maps.numel() // channels
@@ -93,18 +95,12 @@ class _ByRows(torch.autograd.Function):
         torch.addcmul(_along(level, rows), given, _along(scale, rows), out=work)
         work.addcmul_(rows, _along(slope, rows))
         wants = ctx.needs_input_grad
-        return _maps(work, maps), along if wants[1] else None, total if wants[2] else None, None
+        return result, along if wants[1] else None, total if wants[2] else None, None
 
 
 def _rows(maps: Tensor) -> Tensor:
     """``(B, C, H, W)`` channels-last -> ``(B, H * W * C)``, the same memory."""
-    return maps.permute(0, 2, 3, 1).reshape(len(maps), -1)
-
-
-def _maps(rows: Tensor, like: Tensor) -> Tensor:
-    """Back again."""
-    size, channels, height, width = like.shape
-    return rows.view(size, height, width, channels).permute(0, 3, 1, 2)
+    return maps.permute(0, 2, 3, 1).view(len(maps), -1)
 
 
 def _sums(rows: Tensor, channels: int) -> Tensor:

@@ -164,6 +164,17 @@ def test_one_value_a_channel_is_refused_as_by_torch() -> None:
         quick(torch.ones(1, SHAPE[1], 1, 1))
 
 
+def test_a_layer_behind_may_work_in_place() -> None:
+    torch.manual_seed(0)
+    gradients = []
+    for norm in pair():
+        maps = torch.linspace(-1, 1, 64 * 10 * 16 * 13).view(SHAPE)
+        maps = maps.contiguous(memory_format=torch.channels_last).requires_grad_()
+        nn.Sequential(norm, nn.ReLU(inplace=True))(maps).square().sum().backward()
+        gradients.append(maps.grad)
+    torch.testing.assert_close(*gradients, rtol=0, atol=1e-3)
+
+
 def test_a_copy_has_statistics_of_its_own() -> None:
     _, quick = pair()
     copied = copy.deepcopy(quick)
