@@ -27,8 +27,15 @@ def quicken(model: nn.Module) -> None:
     """
     for norm in model.modules():
         if type(norm) is nn.BatchNorm2d and norm.num_features < _LINE:
-            # Of this layer, not of its class: a record is about the classes of its network.
-            norm.forward = partial(_forward, norm)  # type: ignore[method-assign]
+            # A record is about the classes of its network: they stay as they are.
+            norm.forward = partial(_forward, norm)  # type: ignore[method-assign] # of this one alone
+
+
+def as_torch(model: nn.Module) -> None:
+    """Take back what `quicken` did, in place."""
+    for norm in model.modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            vars(norm).pop("forward", None)
 
 
 def _forward(norm: nn.BatchNorm2d, maps: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from mnist_models.batch_norm import as_torch
 from mnist_models.checkpoint import FILE_NAME as CHECKPOINT
 from mnist_models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from mnist_models.cli import main
@@ -80,13 +81,6 @@ def state_of(run: Run) -> dict[str, Tensor]:
     state = Checkpoint({})
     capture(run, state)
     return state.tensors
-
-
-def as_torch(network: nn.Module) -> None:
-    """Have BatchNorm compute as torch has it, which a stack always does."""
-    for norm in network.modules():
-        if isinstance(norm, nn.BatchNorm2d):
-            vars(norm).pop("forward", None)
 
 
 def both_ways(

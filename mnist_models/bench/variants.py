@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mnist_models.augment import augment
+from mnist_models.batch_norm import as_torch
 from mnist_models.bench.notebooks import plain_dropout
 from mnist_models.bench.turns import Told, Trainer
 from mnist_models.checkpoint import Checkpoint
@@ -117,13 +118,6 @@ def torch_dropout(run: Run) -> None:
     plain_dropout(run.model)
 
 
-def torch_batch_norm(run: Run) -> None:
-    """``torch.nn.BatchNorm2d`` itself."""
-    for norm in run.model.modules():
-        if isinstance(norm, nn.BatchNorm2d):
-            vars(norm).pop("forward", None)  # what `quicken` gave it
-
-
 def rounded(run: Run) -> None:
     """Products of layers in bfloat16, forward and backward; scored in full precision.
 
@@ -184,7 +178,7 @@ VARIANTS: dict[str, Build] = {
     "optimiser foreach instead of fused": _alone(change=partial(unfused, foreach=True)),
     "optimiser in a loop instead of fused": _alone(change=partial(unfused, foreach=False)),
     "Dropout of torch instead of ours": _alone(change=torch_dropout),
-    "BatchNorm of torch instead of ours": _alone(change=torch_batch_norm),
+    "BatchNorm of torch instead of ours": _alone(change=lambda run: as_torch(run.model)),
     "augmentation by the batch": _alone(feed=per_batch),
     "augmentation ahead, in a thread": _alone(feed=ahead),
     UNRECORDED: _alone(recorded=False),
