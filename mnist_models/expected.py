@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from mnist_models.assignment import CARD
-from mnist_models.checks import check_module
+from mnist_models.checks import check_against
 from mnist_models.checks.record import check_record
 from mnist_models.checks.result import CheckResult
 from mnist_models.models import Experiment
@@ -84,8 +84,10 @@ def compare(experiment: Experiment, records: Sequence[Record] = ()) -> Iterator[
     wanted = [(experiment.assignment, experiment.breaks), (CARD, experiment.breaks_card)]
     if own:
         wanted = [(assignment, frozenset()) for assignment, _ in wanted]
-    for assignment, breaks in dict.fromkeys(wanted):
-        checks = list(check_module(experiment.build(), assignment)[0])
+    wanted = list(dict.fromkeys(wanted))
+    results, _ = check_against(experiment.build(), [assignment for assignment, _ in wanted])
+    for (assignment, breaks), found in zip(wanted, results, strict=True):
+        checks = list(found)
         for record in records if own and assignment == experiment.assignment else ():
             checks += check_record(record, assignment)
         yield Comparison(experiment.name, assignment.name, breaks, tuple(checks))

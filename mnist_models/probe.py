@@ -12,6 +12,7 @@ import random
 import sys
 import warnings
 from collections.abc import Collection, Iterator, Mapping
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.nn.parameter import is_lazy
 
+from mnist_models.randomness import seed_global_generators
 from mnist_models.trace import Trace
 from mnist_models.tracer import Escapes, Replace, Tracer
 
@@ -156,14 +158,21 @@ def quiet() -> Iterator[None]:
 
 def digits(count: int, seed: int) -> Tensor:
     """Synthetic strokes normalised as MNIST, ``(count, 1, 28, 28)``: from -0.42 to 2.82."""
+    found = _strokes(count, seed, torch.get_default_dtype())
+    return found.clone()  # a module may write into what it is given
+
+
+@lru_cache(maxsize=32)  # each check of each module asks for the same few batches
+def _strokes(count: int, seed: int, dtype: torch.dtype) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
-    corners = torch.rand(count, 4, 2, generator=generator) * 18 + 5  # inside, as MNIST's digits
-    grid = torch.stack(torch.meshgrid(*[torch.arange(float(SIDE))] * 2, indexing="ij"), -1)
+    corners = torch.rand(count, 4, 2, generator=generator, dtype=dtype)
+    corners = corners * 18 + 5  # inside, as MNIST's digits
+    grid = torch.stack(torch.meshgrid(*[torch.arange(SIDE, dtype=dtype)] * 2, indexing="ij"), -1)
     start, end = corners[:, :-1, None, None], corners[:, 1:, None, None]
     along = ((grid - start) * (end - start)).sum(-1) / ((end - start) ** 2).sum(-1).clamp(min=1e-6)
     distance = (start + along.clamp(0, 1)[..., None] * (end - start) - grid).norm(dim=-1)
     ink = (2 - distance.amin(1)).clamp(0, 1)  # strokes about 3 pixels wide
-    ink = ink * (0.7 + 0.3 * torch.rand(ink.shape, generator=generator))
+    ink = ink * (0.7 + 0.3 * torch.rand(ink.shape, generator=generator, dtype=dtype))
     image: Tensor = ((ink - _MEAN) / _STD)[:, None]
     return image
 
@@ -268,9 +277,7 @@ def run(
         Exception: whatever the module's forward raises.
     """
     tracer = partial or make_tracer(module, image, replace, values)
-    torch.manual_seed(seed)
-    random.seed(seed)
-    np.random.seed(seed)
+    seed_global_generators(seed)
     module.train(training)
     saved = [(tensor, tensor.detach().clone()) for tensor in _tensors(module)]
     tables = _tables(module)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import random
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -25,6 +27,20 @@ def default_generator(device: torch.device) -> torch.Generator:
         return torch.default_generator
     index = torch.cuda.current_device() if device.index is None else device.index
     return torch.cuda.default_generators[index]
+
+
+def seed_global_generators(seed: int) -> None:
+    """Seed every generator that code may draw from without naming one.
+
+    ``torch.manual_seed`` notes the caller's stack for each kind of device that may start later,
+    which takes longer than a forward pass; where there is no such device it is left out.
+    """
+    if torch.accelerator.is_available():
+        torch.manual_seed(seed)
+    else:
+        torch.default_generator.manual_seed(seed)
+    random.seed(seed)
+    np.random.seed(seed)
 
 
 class Streams:

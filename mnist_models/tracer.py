@@ -6,7 +6,8 @@ A dispatch mode sees the operations below modules, functional forms, hooks and T
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
-from typing import Any
+from functools import cache
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -124,28 +125,25 @@ class Tracer(TorchDispatchMode):
             self.busy = False
 
     def _record(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
-        name = func._schema.name.split("::")[-1]
-        name = _ALIASES.get(name, name)
+        name, specs = _signature(func)
         if name in _SAME:
             return func(*args, **kwargs)
         arguments: dict[str, Any] = {}
         inputs: list[Operand] = []
         writes: list[Operand] = []
-        for position, spec in enumerate(func._schema.arguments):
+        for position, spec in enumerate(specs):
             if position < len(args):
                 given = args[position]
             elif spec.name in kwargs:
                 given = kwargs[spec.name]
             else:
-                given = spec.default_value
-            arguments[spec.name] = value = self._convert(given, str(func))
+                given = spec.default
+            arguments[spec.name] = value = self._convert(given, func)
             tensors = [item for item in _flat(value) if isinstance(item, Operand)]
-            written = spec.alias_info is not None and spec.alias_info.is_write
-            if written:
+            if spec.written:
                 writes += tensors
-            overwritten = written and (spec.kwarg_only or name in _OVERWRITES)
-            if not overwritten and not name.startswith("new_") and not name.endswith("_like"):
-                inputs += tensors  # those two kinds take the shape and type alone
+            if spec.read:
+                inputs += tensors
         number = len(self.trace.nodes)
         result = func(*args, **kwargs)
         outputs = [item for item in _flat(result) if isinstance(item, Tensor)]
@@ -189,13 +187,13 @@ class Tracer(TorchDispatchMode):
                 index = self._storage(tensor, taint, stored=False)
                 self.trace.storages[index].writers = frozenset({node.number})
 
-    def _convert(self, value: Any, name: str) -> Any:
+    def _convert(self, value: Any, func: Any) -> Any:
         if isinstance(value, Tensor):
             return self._operand(value)
         if isinstance(value, (list, tuple)):
-            return [self._convert(item, name) for item in value]
-        if isinstance(value, torch.ScriptObject) and not name.startswith("profiler"):
-            self.trace.opaque = self.trace.opaque or name
+            return [self._convert(item, func) for item in value]
+        if isinstance(value, torch.ScriptObject) and not str(func).startswith("profiler"):
+            self.trace.opaque = self.trace.opaque or str(func)
         return value
 
     def _path(self) -> str:
@@ -223,6 +221,28 @@ class Escapes(TorchFunctionMode):
             finally:
                 self._tracer.busy = False
         return func(*args, **(kwargs or {}))
+
+
+class _Argument(NamedTuple):
+    name: str
+    default: Any
+    written: bool
+    read: bool
+
+
+@cache  # torch builds the schema's arguments anew at every look
+def _signature(func: Any) -> tuple[str, tuple[_Argument, ...]]:
+    """Name and arguments of an operation."""
+    name = func._schema.name.split("::")[-1]
+    name = _ALIASES.get(name, name)
+    shape_alone = name.startswith("new_") or name.endswith("_like")  # and type
+    arguments = []
+    for spec in func._schema.arguments:
+        written = spec.alias_info is not None and spec.alias_info.is_write
+        overwritten = written and (spec.kwarg_only or name in _OVERWRITES)
+        read = not overwritten and not shape_alone
+        arguments.append(_Argument(spec.name, spec.default_value, written, read))
+    return name, tuple(arguments)
 
 
 def _flat(value: Any) -> Iterator[Any]:

@@ -13,13 +13,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mnist_models.assignment import CARD, Assignment, Limit
-from mnist_models.checks import CheckResult, check_module, measure
+from mnist_models.checks import CheckResult, check_against, check_module, measure
 from mnist_models.checks.dropout import check_dropout
 from mnist_models.checks.forwards import Forwards
 from mnist_models.checks.normalisation import check_batch_norm
 from mnist_models.checks.parameters import count_parameters
 from mnist_models.checks.pooling import check_pooling
-from mnist_models.probe import preserved, randomise
+from mnist_models.probe import digits, preserved, randomise
 from mnist_models.receptive_field.global_pooling import global_pooling
 from tests import zoo
 
@@ -208,6 +208,30 @@ def test_a_module_that_never_runs() -> None:
     assert {each.passed for each in results} == {None}
     assert len(results) == 6
     assert measured.parameters is None
+
+
+def test_weights_that_nothing_may_write_to_get_one_result_a_check() -> None:
+    with torch.inference_mode():
+        model = zoo.Net()
+    results, _ = check_module(model, CARD)
+    assert [each.passed for each in results] == [True] + [None] * 5
+    assert len({each.name for each in results}) == 6
+
+
+@pytest.mark.parametrize("make", [zoo.Net, Raises, lambda: nn.Linear(3, 3)])
+def test_several_assignments_get_the_results_of_each_alone(make: Callable[[], nn.Module]) -> None:
+    tight = Assignment("tight", "tight", parameters=Limit("<", 100), batch_norm="each-block")
+    asked = [CARD, tight, Assignment("none", "no limits"), CARD]
+    together, measured = check_against(make(), asked)
+    alone = [check_module(make(), assignment) for assignment in asked]
+    assert together == [results for results, _ in alone]
+    assert [len(results) for results in together] == [6, 3, 1, 6]
+    assert [measured] * 4 == [found for _, found in alone]
+
+
+def test_what_a_forward_writes_into_its_image_is_not_there_the_next_time() -> None:
+    digits(4, seed=1).zero_()
+    assert digits(4, seed=1).any()
 
 
 @pytest.mark.parametrize("make", [zoo.Net, Raises, zoo.PARAMETER_CHEATS["seed in forward"][0]])

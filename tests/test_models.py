@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from mnist_models.assignment import CARD, Limit
-from mnist_models.checks import check_module, measure
+from mnist_models.checks import check_against, measure
 from mnist_models.checks.record import check_record
 from mnist_models.models import EXPERIMENTS, UnknownExperimentError, find_experiment, register
 from mnist_models.record import find_records, load_record
@@ -51,13 +51,12 @@ def test_published_counts_fields_and_verdicts(name: str) -> None:
     parameters, before, output, own, card = PUBLISHED[name]
     experiment = EXPERIMENTS[name]
     assert (experiment.breaks, experiment.breaks_card) == (own, card)  # what `check --all` expects
-    checks, found = check_module(experiment.build(), experiment.assignment)
+    both, found = check_against(experiment.build(), [experiment.assignment, CARD])
     assert found.parameters == parameters
     assert found.receptive_field_before_pooling == before
     assert found.receptive_field_output == output
-    assert {check.name for check in checks if check.passed is not True} == own
-    checks, _ = check_module(experiment.build(), CARD)
-    assert {check.name for check in checks if check.passed is not True} == card
+    broken = [{check.name for check in checks if check.passed is not True} for checks in both]
+    assert broken == [own, card]
 
 
 @pytest.mark.parametrize("name", OWN)
@@ -65,9 +64,9 @@ def test_own_models_keep_the_card_and_their_own_limit(name: str) -> None:
     assignment = EXPERIMENTS[name].assignment
     limit = 1_000 * int(name.removeprefix("frontier-").removesuffix("k"))
     assert assignment.parameters == Limit("<", limit)
-    for asked in (CARD, assignment):
-        checks, found = check_module(EXPERIMENTS[name].build(), asked)
-        assert [check for check in checks if check.passed is not True] == []
+    both, found = check_against(EXPERIMENTS[name].build(), [CARD, assignment])
+    assert [check for checks in both for check in checks if check.passed is not True] == []
+    assert [len(checks) for checks in both] == [6, 6]
     assert found == measure(EXPERIMENTS[name].build())
 
 

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import random
+from collections.abc import Callable
+
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mnist_models.randomness import default_generator, seed_of
+from mnist_models.randomness import default_generator, seed_global_generators, seed_of
 
 
 @given(st.integers(0, 2**40), st.integers(0, 2**40), st.integers(0, 99), st.integers(0, 99))
@@ -39,3 +43,17 @@ def test_the_default_generator_is_what_draws_on_a_device(kind: str) -> None:
     assert drawn() != expected
     default_generator(device).manual_seed(5)
     assert drawn() == expected
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [lambda: torch.rand(3).tolist(), random.random, lambda: np.random.rand(3).tolist()],
+    ids=["torch", "random", "numpy"],
+)
+def test_every_global_generator_is_seeded(draw: Callable[[], object]) -> None:
+    seed_global_generators(3)
+    first, second = draw(), draw()
+    seed_global_generators(4)
+    assert draw() not in (first, second)
+    seed_global_generators(3)
+    assert (draw(), draw()) == (first, second)

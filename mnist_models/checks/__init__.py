@@ -5,13 +5,13 @@ They find structural cheats; code that attacks the interpreter itself is out of 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from torch import nn
 
-from mnist_models.assignment import Assignment
+from mnist_models.assignment import Assignment, Limit
 from mnist_models.checks.dropout import check_dropout
 from mnist_models.checks.forwards import Forwards
 from mnist_models.checks.normalisation import check_batch_norm
@@ -23,7 +23,7 @@ from mnist_models.probe import calibrate, preserved, randomise
 from mnist_models.receptive_field import ReceptiveField, measure_fields
 from mnist_models.receptive_field.global_pooling import global_pooling
 
-__all__ = ["CheckResult", "Measurements", "check_module", "measure"]
+__all__ = ["CheckResult", "Measurements", "check_against", "check_module", "measure"]
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,16 @@ T = TypeVar("T")
 
 _NOTHING = Assignment(name="none", title="no limits")
 
+# check -> the unit of what it measures, and what an assignment asks of it, None for nothing
+_ASKED: dict[str, tuple[str, Callable[[Assignment], Any]]] = {
+    "output-shape": ("shape", lambda _: "(B, 10)"),
+    "parameters": ("parameters", lambda asks: asks.parameters),
+    "batch-norm": ("layers", lambda asks: asks.batch_norm),
+    "dropout": ("layers", lambda asks: asks.dropout),
+    "global-average-pooling": ("head", lambda asks: asks.head),
+    "receptive-field": ("pixels", lambda asks: asks.receptive_field),
+}
+
 
 def measure(module: nn.Module) -> Measurements:
     """Parameters and receptive fields, without limits; the module comes back unchanged."""
@@ -59,7 +69,15 @@ def check_module(
     No exception of the module's gets out: a check that could not be carried out has
     ``passed`` None and says why. The module comes back unchanged.
     """
-    session = _Session(module, assignment)
+    results, measurements = check_against(module, [assignment])
+    return results[0], measurements
+
+
+def check_against(
+    module: nn.Module, assignments: Sequence[Assignment]
+) -> tuple[list[list[CheckResult]], Measurements]:
+    """`check_module` for several assignments: what they ask alike is measured once."""
+    session = _Session(module, assignments)
     try:
         with preserved(module):
             session.run()
@@ -71,38 +89,28 @@ def check_module(
 class _Session:
     """One run of all checks on one module."""
 
-    def __init__(self, module: nn.Module, assignment: Assignment) -> None:
-        self.module, self.assignment = module, assignment
+    def __init__(self, module: nn.Module, assignments: Sequence[Assignment]) -> None:
+        self.module, self.assignments = module, assignments
         self.forwards = Forwards(module)
-        self.results: list[CheckResult] = []
+        self.results: list[list[CheckResult]] = [[] for _ in assignments]
         self.measurements = Measurements(None, None, None)
 
     def run(self) -> None:
-        self._add("output-shape", "(B, 10)", "shape", lambda: check_shape(self.module))
+        self._check("output-shape", lambda _: check_shape(self.module))
         count = _attempt(lambda: count_parameters(self.module))
-        if self.assignment.parameters is not None:
-            limit = str(self.assignment.parameters)
-            self._add("parameters", limit, "parameters", lambda: self._parameters(count))
+        self._check("parameters", lambda limit: self._parameters(_value(count), limit))
         randomise(self.module, seed=1)
         _attempt(lambda: calibrate(self.module))  # what it cannot do is told by the checks
-        wanted = self.assignment
-        if (norm := wanted.batch_norm) is not None:
-            self._add("batch-norm", norm, "layers", lambda: check_batch_norm(self.forwards, norm))
-        if (dropout := wanted.dropout) is not None:
-            self._add("dropout", dropout, "layers", lambda: check_dropout(self.forwards, dropout))
+        self._check("batch-norm", lambda norm: check_batch_norm(self.forwards, norm))
+        self._check("dropout", lambda where: check_dropout(self.forwards, where))
         pooling = _attempt(lambda: global_pooling(self.module))
-        if (head := wanted.head) is not None:
-            self._add(
-                "global-average-pooling",
-                head,
-                "head",
-                lambda: check_pooling(self.forwards, _value(pooling), head),
-            )
+        self._check(
+            "global-average-pooling",
+            lambda head: check_pooling(self.forwards, _value(pooling), head),
+        )
         # Last: it draws the parameters anew.
         fields = _attempt(lambda: measure_fields(self.module, _value(pooling)))
-        if wanted.receptive_field is not None:
-            limit = str(wanted.receptive_field)
-            self._add("receptive-field", limit, "pixels", lambda: self._field(_value(fields)))
+        self._check("receptive-field", lambda limit: self._field(_value(fields), limit))
         found = fields if isinstance(fields, ReceptiveField) else ReceptiveField(None, None, "")
         self.measurements = Measurements(
             count.total if isinstance(count, Count) else None, found.before_pooling, found.output
@@ -110,37 +118,35 @@ class _Session:
 
     def failed(self, error: Exception) -> None:
         """Nothing runs: every check that was asked for says so."""
-        wanted, done = self.assignment, {result.name for result in self.results}
-        asked = {
-            "output-shape": ("(B, 10)", "shape"),
-            "parameters": (wanted.parameters, "parameters"),
-            "batch-norm": (wanted.batch_norm, "layers"),
-            "dropout": (wanted.dropout, "layers"),
-            "global-average-pooling": (wanted.head, "head"),
-            "receptive-field": (wanted.receptive_field, "pixels"),
-        }
-        for name, (limit, unit) in asked.items():
-            if limit is not None and name not in done:
-                self.results.append(unmeasured(name, str(limit), unit, error))
+        for name, (unit, asks) in _ASKED.items():
+            for assignment, results in zip(self.assignments, self.results, strict=True):
+                limit = asks(assignment)
+                if limit is not None and name not in {result.name for result in results}:
+                    results.append(unmeasured(name, str(limit), unit, error))
 
-    def _add(self, name: str, limit: str, unit: str, check: Callable[[], CheckResult]) -> None:
-        try:
-            self.results.append(check())
-        except Exception as error:  # a check that crashes is not a pass
-            self.results.append(unmeasured(name, limit, unit, error))
+    def _check(self, name: str, check: Callable[[Any], CheckResult]) -> None:
+        """Carry out a check for each of its limits, and add its result where that is asked."""
+        unit, asks = _ASKED[name]
+        found: dict[Any, CheckResult] = {}
+        for assignment, results in zip(self.assignments, self.results, strict=True):
+            limit = asks(assignment)
+            if limit is not None and limit not in found:
+                try:
+                    found[limit] = check(limit)
+                except Exception as error:  # a check that crashes is not a pass
+                    found[limit] = unmeasured(name, str(limit), unit, error)
+            if limit is not None:
+                results.append(found[limit])
 
-    def _parameters(self, found: Count | Exception) -> CheckResult:
-        count, limit = _value(found), self.assignment.parameters
-        assert limit is not None
+    def _parameters(self, count: Count, limit: Limit) -> CheckResult:
         passed = None if count.total is None else limit.holds(count.total)
         advice = "" if passed else "use fewer channels or layers; keep all weights in nn.Parameter"
         return CheckResult(
             "parameters", passed, count.total, str(limit), "parameters", count.cause, advice
         )
 
-    def _field(self, found: ReceptiveField) -> CheckResult:
-        limit, field = self.assignment.receptive_field, found.before_pooling
-        assert limit is not None
+    def _field(self, found: ReceptiveField, limit: Limit) -> CheckResult:
+        field = found.before_pooling
         passed = None if field is None else limit.holds(field)
         cause = found.cause
         if field is not None:
