@@ -15,11 +15,14 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from typing import Any, NoReturn
+
+import psutil
 
 from mnist_models.allocator import keep_memory
 
@@ -51,6 +54,8 @@ class Place:
 def places(workers: int | None, threads: int, gpus: Sequence[str] = ()) -> list[Place]:
     """A place for each worker: cores of its own, and a GPU where `gpus` names some.
 
+    Cores to which no other process is bound come first: two sweeps of few workers go side by side.
+
     Args:
         workers: how many; None for as many as there are cores or GPUs for. More than there are
             GPUs share them: with the Multi-Process Service of CUDA running, what small networks
@@ -62,7 +67,7 @@ def places(workers: int | None, threads: int, gpus: Sequence[str] = ()) -> list[
         WorkersError: more are asked for than there is room for.
     """
     if hasattr(os, "sched_getaffinity"):
-        cores = sorted(os.sched_getaffinity(0))  # those we may use: a container has not all
+        cores = _freest_first(os.sched_getaffinity(0))  # we may use these: a container has not all
     else:
         cores = list(range(os.cpu_count() or 1))
     room = len(cores) if gpus else len(cores) // threads
@@ -73,12 +78,26 @@ def places(workers: int | None, threads: int, gpus: Sequence[str] = ()) -> list[
     share = max(1, len(cores) // wanted) if gpus else threads
     return [
         Place(
-            tuple(cores[i * share : (i + 1) * share]) if hasattr(os, "sched_setaffinity") else (),
+            tuple(sorted(cores[i * share : (i + 1) * share]))
+            if hasattr(os, "sched_setaffinity")
+            else (),
             threads,
             gpus[i % len(gpus)] if gpus else None,
         )
         for i in range(wanted)
     ]
+
+
+def _freest_first(cores: Collection[int]) -> list[int]:
+    """By how many processes may run on each: those that are bound to none count everywhere."""
+    bound: Counter[int] = Counter()
+    for process in psutil.process_iter():
+        try:
+            if process.cmdline():  # the kernel's own have none
+                bound.update(os.sched_getaffinity(process.pid))
+        except (OSError, psutil.Error):  # gone meanwhile, or not ours to ask
+            continue
+    return sorted(cores, key=lambda core: (bound[core], core))
 
 
 def deaths(error: BaseException) -> int:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -19,24 +21,47 @@ from mnist_models.workers import Place, WorkersError, dask, deaths, local, place
 
 CORES = sorted(os.sched_getaffinity(0))
 ANYWHERE = Place((), 1)
+FAR = {902, 903, 905, 907, 911}  # no process of this machine is bound to one of these
 
 
 def test_each_worker_has_cores_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {2, 3, 5, 7, 11})
-    assert [place.cores for place in places(None, 2)] == [(2, 3), (5, 7)]
-    assert [place.cores for place in places(3, 1)] == [(2,), (3,), (5,)]
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: FAR)
+    assert [place.cores for place in places(None, 2)] == [(902, 903), (905, 907)]
+    assert [place.cores for place in places(3, 1)] == [(902,), (903,), (905,)]
     assert {place.gpu for place in places(None, 1)} == {None}
     gpus = places(None, 1, ["0", "GPU-b"])
-    assert [(place.gpu, place.cores) for place in gpus] == [("0", (2, 3)), ("GPU-b", (5, 7))]
+    assert [(place.gpu, place.cores) for place in gpus] == [
+        ("0", (902, 903)),
+        ("GPU-b", (905, 907)),
+    ]
+
+
+@pytest.mark.skipif(len(CORES) < 2, reason="there is but one core")
+def test_cores_that_others_are_bound_to_come_last() -> None:
+    def bound(core: int) -> subprocess.Popen[bytes]:
+        process = subprocess.Popen(["sleep", "60"])
+        os.sched_setaffinity(process.pid, [core])
+        return process
+
+    everywhere = [place.cores for place in places(None, 1)]
+    assert sorted(everywhere) == [(core,) for core in CORES]
+    # More on one core than any other test may have there at the same time.
+    for core in (CORES[0], CORES[-1]):
+        with contextlib.ExitStack() as stack:
+            for _ in range(9):
+                stack.callback(stack.enter_context(bound(core)).kill)
+            assert [place.cores for place in places(None, 1)][-1] == (core,)
+            assert places(1, 1)[0].cores != (core,)
+            assert places(1, len(CORES))[0].cores == tuple(CORES)
 
 
 def test_workers_beyond_the_gpus_share_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {2, 3, 5, 7, 11})
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: FAR)
     gpus = places(3, 2, ["0", "GPU-b"])
     assert [(place.gpu, place.cores) for place in gpus] == [
-        ("0", (2,)),
-        ("GPU-b", (3,)),
-        ("0", (5,)),
+        ("0", (902,)),
+        ("GPU-b", (903,)),
+        ("0", (905,)),
     ]
 
 
