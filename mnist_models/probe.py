@@ -162,6 +162,11 @@ def digits(count: int, seed: int) -> Tensor:
     return found.clone()  # a module may write into what it is given
 
 
+def grey_levels(images: Tensor) -> Tensor:
+    """The same images as they are before they are normalised, ``(B, 1, 28, 28)``: from 0 to 1."""
+    return images * _STD + _MEAN
+
+
 @lru_cache(maxsize=32)  # each check of each module asks for the same few batches
 def _strokes(count: int, seed: int, dtype: torch.dtype) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
@@ -265,6 +270,7 @@ def run(
     seed: int = 0,
     replace: Mapping[int, Replace] | None = None,
     values: bool | Collection[int] = True,
+    redraw: Collection[int] = (),
     grad: bool | None = None,
     inference: bool = False,
     partial: Tracer | None = None,
@@ -276,7 +282,7 @@ def run(
     Raises:
         Exception: whatever the module's forward raises.
     """
-    tracer = partial or make_tracer(module, image, replace, values)
+    tracer = partial or make_tracer(module, image, replace, values, redraw)
     seed_global_generators(seed)
     module.train(training)
     saved = [(tensor, tensor.detach().clone()) for tensor in _tensors(module)]
@@ -300,6 +306,7 @@ def make_tracer(
     image: Tensor,
     replace: Mapping[int, Replace] | None = None,
     values: bool | Collection[int] = True,
+    redraw: Collection[int] = (),
 ) -> Tracer:
     names = {id(part): path for path, part in walk(module).items()}
-    return Tracer(list(parameters(module).values()), image, names, replace, values)
+    return Tracer(list(parameters(module).values()), image, names, replace, values, redraw=redraw)

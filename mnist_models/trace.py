@@ -101,12 +101,18 @@ class Node:
 
     def scalars(self) -> Iterator[float]:
         """The numbers among the arguments that are no sizes, dimensions or other options."""
+        whole = self.pointwise or self.name.strip("_") in _FILLS
         for name, value in self.arguments.items():
-            if name in {"eps", "momentum", "p"}:
+            if name in _OPTIONS:
                 continue
-            if isinstance(value, float) or (self.pointwise and type(value) is int):
-                yield value
+            for each in value if isinstance(value, list) and "scale" not in name else [value]:
+                # Whole numbers in a list are sizes.
+                if isinstance(each, float) or (whole and each is value and type(each) is int):
+                    yield each
 
+
+_OPTIONS = {"momentum", "p", "dim", "dtype", "layout", "device"}
+_FILLS = {"full", "new_full", "full_like", "fill", "scalar_tensor"}
 
 Label = tuple[str, str, int]  # name, module path, how many of the same ran before
 
@@ -117,7 +123,7 @@ class Trace:
 
     Attributes:
         output: what the module returned.
-        opaque: an operation that took an object torch cannot look into, or "".
+        opaque: why what an operation computes with cannot be seen, or "".
         escaped: a way out of torch that a value depending on the image took, or "".
     """
 

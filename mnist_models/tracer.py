@@ -26,6 +26,12 @@ _OVERWRITES = {"copy_", "fill_", "zero_", "random_", "uniform_", "normal_", "ber
 _SAME = {"detach", "alias"}
 _ALIASES = {"_convolution": "convolution"}  # TorchScript's name; the arguments are the same
 
+# What torch itself can do, as it was before any code of a stranger ran.
+_OPERATIONS = frozenset(name.split(".")[0] for name in torch._C._dispatch_get_all_op_names())
+_KERNELS = frozenset(torch.library._impls)
+# These come with torchvision, when that is imported.
+_VISION = {"deform_conv2d", "nms", "roi_align", "roi_pool", "ps_roi_align", "ps_roi_pool"}
+
 
 class Tracer(TorchDispatchMode):
     """Records operations; may replace the first output of some by number.
@@ -35,6 +41,7 @@ class Tracer(TorchDispatchMode):
         image: the input, whose storage is the image's.
         names: module path by ``id`` of the module.
         replace: operation number -> what to put in place of its first output.
+        redraw: numbers of random operations that draw something else than they would.
         values: whether to copy every tensor that is met (`Operand.value`), or the numbers of
             the operations whose tensors to copy.
     """
@@ -46,6 +53,8 @@ class Tracer(TorchDispatchMode):
         names: Mapping[int, str],
         replace: Mapping[int, Replace] | None = None,
         values: bool | Collection[int] = True,
+        *,
+        redraw: Collection[int] = (),
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call] # torch's
         self.trace = Trace()
@@ -53,6 +62,7 @@ class Tracer(TorchDispatchMode):
         self._names = names
         self._replace = replace or {}
         self._values = values
+        self._redraw = redraw
         self._index: dict[object, int] = {}
         self._modules: list[nn.Module] = []
         self._keep: list[Tensor] = []
@@ -73,6 +83,8 @@ class Tracer(TorchDispatchMode):
     def finish(self, output: Any) -> Trace:
         """The trace of a forward pass that returned `output`."""
         self.trace.output = output
+        if replaced := _replaced_kernels():
+            self.trace.opaque = f"the code replaces torch's {replaced} by its own"
         if isinstance(output, Tensor):
             self._values = True
             self.trace.logits = self._operand(output)
@@ -128,6 +140,8 @@ class Tracer(TorchDispatchMode):
         name, specs = _signature(func)
         if name in _SAME:
             return func(*args, **kwargs)
+        if "::" in name:
+            self.trace.opaque = self.trace.opaque or f"{name} is no operation of torch"
         arguments: dict[str, Any] = {}
         inputs: list[Operand] = []
         writes: list[Operand] = []
@@ -146,6 +160,8 @@ class Tracer(TorchDispatchMode):
                 inputs += tensors
         number = len(self.trace.nodes)
         result = func(*args, **kwargs)
+        if number in self._redraw:
+            result = _drawn_again(func, args, kwargs)
         outputs = [item for item in _flat(result) if isinstance(item, Tensor)]
         if number in self._replace and outputs and outputs[0].is_floating_point():
             with torch.no_grad():
@@ -193,7 +209,8 @@ class Tracer(TorchDispatchMode):
         if isinstance(value, (list, tuple)):
             return [self._convert(item, func) for item in value]
         if isinstance(value, torch.ScriptObject) and not str(func).startswith("profiler"):
-            self.trace.opaque = self.trace.opaque or str(func)
+            what = f"{func} takes an object whose content cannot be counted"
+            self.trace.opaque = self.trace.opaque or what
         return value
 
     def _path(self) -> str:
@@ -232,9 +249,13 @@ class _Argument(NamedTuple):
 
 @cache  # torch builds the schema's arguments anew at every look
 def _signature(func: Any) -> tuple[str, tuple[_Argument, ...]]:
-    """Name and arguments of an operation."""
-    name = func._schema.name.split("::")[-1]
-    name = _ALIASES.get(name, name)
+    """Name and arguments of an operation; one that is not torch's keeps its namespace."""
+    space, name = func._schema.name.split("::")
+    vision = name.removeprefix("_").removesuffix("_backward") in _VISION
+    if func._schema.name in _OPERATIONS or (space == "torchvision" and vision):
+        name = _ALIASES.get(name, name)
+    else:
+        name = func._schema.name
     shape_alone = name.startswith("new_") or name.endswith("_like")  # and type
     arguments = []
     for spec in func._schema.arguments:
@@ -243,6 +264,23 @@ def _signature(func: Any) -> tuple[str, tuple[_Argument, ...]]:
         read = not overwritten and not shape_alone
         arguments.append(_Argument(spec.name, spec.default_value, written, read))
     return name, tuple(arguments)
+
+
+def _replaced_kernels() -> str:
+    """An operation of torch that was given another kernel, or ""."""
+    new = torch.library._impls - _KERNELS if len(torch.library._impls) > len(_KERNELS) else ()
+    ours = sorted(entry for entry in new if entry.startswith("aten/"))
+    return ours[0].split("/")[1] if ours else ""
+
+
+def _drawn_again(func: Any, args: Any, kwargs: Any) -> Any:
+    """What it gives with other random numbers; those after it are drawn as if this were not."""
+    state = torch.default_generator.get_state()
+    torch.default_generator.manual_seed(6)
+    try:
+        return func(*args, **kwargs)
+    finally:
+        torch.default_generator.set_state(state)
 
 
 def _flat(value: Any) -> Iterator[Any]:

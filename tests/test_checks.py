@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import subprocess
+import sys
 import warnings
 from collections.abc import Callable, Iterable
 
@@ -21,7 +23,7 @@ from mnist_models.checks.parameters import count_parameters
 from mnist_models.checks.pooling import check_pooling
 from mnist_models.probe import digits, preserved, randomise
 from mnist_models.receptive_field.global_pooling import global_pooling
-from tests import zoo
+from tests import zoo, zoo_outside
 
 torch.set_num_threads(1)
 
@@ -70,7 +72,54 @@ def test_hidden_parameters_count(case: tuple[Callable[[], nn.Module], int]) -> N
     assert count(make()) == zoo.HONEST_COUNT + hidden
 
 
-@pytest.mark.parametrize("case", zoo.NORM_CHEATS.values(), ids=ids(zoo.NORM_CHEATS))
+@pytest.mark.parametrize("case", zoo_outside.UNSEEN.values(), ids=ids(zoo_outside.UNSEEN))
+def test_what_cannot_be_seen_is_not_counted(case: tuple[Callable[[], nn.Module], str]) -> None:
+    found = count_parameters(case[0]())
+    assert found.total is None
+    assert case[1] in found.cause
+
+
+def test_counting_leaves_the_counters_of_batches() -> None:
+    model = zoo.Net()
+    count_parameters(model)
+    assert model.bn1.num_batches_tracked == 0
+
+
+def test_another_kernel_for_an_operation_of_torch_is_seen() -> None:
+    code = """if True:
+        import torch
+        from mnist_models.checks.parameters import count_parameters
+        from tests import zoo
+        library = torch.library.Library("aten", "IMPL")
+        library.impl("relu", lambda x: torch.clamp(x, min=0) + 1, "CPU")
+        print(count_parameters(zoo.Net()).cause)
+    """
+    done = subprocess.run(  # it would stay in this process
+        [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "the code replaces torch's relu by its own\n"
+
+
+@pytest.mark.parametrize("case", zoo_outside.COUNTED.values(), ids=ids(zoo_outside.COUNTED))
+def test_numbers_out_of_sight_count(case: tuple[Callable[[], nn.Module], int]) -> None:
+    make, hidden = case
+    assert count(make()) == zoo.HONEST_COUNT + hidden
+
+
+@pytest.mark.parametrize("make", zoo_outside.HONEST.values(), ids=ids(zoo_outside.HONEST))
+def test_numbers_in_plain_sight_do_not(make: Callable[[], nn.Module]) -> None:
+    assert count(make()) == zoo.HONEST_COUNT
+
+
+NORM_CHEATS = zoo.NORM_CHEATS | {
+    f"out of sight: {k}": v for k, v in zoo_outside.NORM_CHEATS.items()
+}
+DROPOUT_CHEATS = zoo.DROPOUT_CHEATS | {
+    f"out of sight: {k}": v for k, v in zoo_outside.DROPOUT_CHEATS.items()
+}
+
+
+@pytest.mark.parametrize("case", NORM_CHEATS.values(), ids=ids(NORM_CHEATS))
 def test_batch_norm_that_is_none(case: tuple[Callable[[], nn.Module], str]) -> None:
     found = norm(case[0]())
     assert found.passed is False, found
@@ -85,7 +134,7 @@ def test_batch_norm(make: Callable[[], nn.Module]) -> None:
     assert found.help == ""
 
 
-@pytest.mark.parametrize("case", zoo.DROPOUT_CHEATS.values(), ids=ids(zoo.DROPOUT_CHEATS))
+@pytest.mark.parametrize("case", DROPOUT_CHEATS.values(), ids=ids(DROPOUT_CHEATS))
 def test_dropout_that_is_none(case: tuple[Callable[[], nn.Module], str]) -> None:
     found = dropout(case[0]())
     assert found.passed is False, found

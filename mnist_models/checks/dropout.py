@@ -31,6 +31,7 @@ class Site:
         values: distinct values of the masks, three at most of each.
         fresh: two forwards dropped different elements.
         felt: the logits change when what was dropped is put back.
+        redrawn: the logits change when something else is dropped.
         exact: the drop probability, where it is an argument.
     """
 
@@ -40,6 +41,7 @@ class Site:
     values: set[float] = field(default_factory=set)
     fresh: bool = False
     felt: bool = False
+    redrawn: bool = False
     exact: float | None = None
 
     @property
@@ -54,7 +56,7 @@ class Site:
         """More draws would not change the verdict."""
         if not self.drawn or not self.dropped:
             return self.drawn >= _DRAWN
-        if not (self.fresh and self.felt):
+        if not (self.fresh and self.felt and self.redrawn):
             return self.drawn >= _DRAWN / 10  # the same zeros again and again
         sigma = (self.share * (1 - self.share) / self.drawn) ** 0.5
         return self.exact is not None or self.drawn >= _DRAWN or self.share - 4 * sigma > _SMALLEST
@@ -82,7 +84,7 @@ def check_dropout(forwards: Forwards, wanted: str) -> CheckResult:
     two_valued = [site for site in sites if len(site.values) <= 2 and site.share < 1]
     drawn = [site for site in two_valued if site.enough]
     fresh = [site for site in drawn if site.fresh]
-    good = [site for site in fresh if site.felt]
+    good = [site for site in fresh if site.felt and site.redrawn]
     lasting = forwards.lasting(True, [site.node for site in good])
     if good and not lasting:
         return _result(False, 0, wanted, f"{name(good[0].node)} runs in small batches only")
@@ -222,7 +224,25 @@ def _measured(forwards: Forwards, trace: Trace, nodes: list[Node]) -> list[Site]
                     forwards.module, images, training=True, seed=seed, replace=back, values=False
                 )
                 site.felt = relative_change(logits(plain), logits(undone)) >= CHANGES
+            if not site.redrawn:
+                drawn_by = _draws(plain, drawn[number])
+                other = run(
+                    forwards.module,
+                    images,
+                    training=True,
+                    seed=seed,
+                    redraw=drawn_by,
+                    values=False,
+                )
+                site.redrawn = relative_change(logits(plain), logits(other)) >= CHANGES
     return [site for site in sites if 0.0 in site.values or site.dropped == 0]
+
+
+def _draws(trace: Trace, node: Node) -> set[int]:
+    """The numbers of the operations that drew what this one drops."""
+    pair = _pair(node)
+    before = {node.number} if pair is None else trace.ancestors(pair[1].writers)
+    return {number for number in before if trace.nodes[number].random}
 
 
 def _putting_back(mask: Tensor) -> Replace:

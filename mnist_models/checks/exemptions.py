@@ -11,6 +11,7 @@ from mnist_models.receptive_field.arguments import batch_statistics
 from mnist_models.trace import Node, Operand, Taint, Trace, address
 
 _CONSTANTS = 2  # single numbers that normalise the image: a mean and a standard deviation
+_MOMENTUM = 1e-4  # less would leave what running statistics held, a training long
 _INDEXING = {"index", "index_select", "gather", "index_put", "index_put_"}
 _STATISTICS = ("running_mean", "running_var")
 
@@ -63,7 +64,8 @@ class Exemptions:
 
     def _reason(self, trace: Trace, node: Node, other: Node, operand: Operand) -> str:
         if is_batch_norm(node) and operand in map(node.operand, _STATISTICS):
-            if batch_statistics(node):
+            momentum = node.arguments.get("momentum")
+            if batch_statistics(node) and (momentum is None or momentum >= _MOMENTUM):
                 self._updated.add(address(operand.tensor))
             features = node.operand("input", "self")
             if features is None or features.value is None:  # judged on another forward

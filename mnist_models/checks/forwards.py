@@ -74,6 +74,14 @@ class Forwards:
         trace = self.trace(training)
         return [node for node in nodes if large.find(trace.label(node)) is not None]
 
+    def mixes(self) -> bool:
+        """In training, the logits of an image depend on the images beside it."""
+        batch, other = digits(BATCH, seed=20), digits(BATCH, seed=21)
+        beside = torch.cat([batch[:1], other[1:]])
+        found = run(self.module, beside, training=True, values=False)
+        here, there = self.logits(True), logits(found)
+        return relative_change(here[:1], there[:1], spread=here) >= CHANGES
+
     def depends(self, training: bool, node: Node, pick: Callable[[Node], Operand | None]) -> bool:
         """An input of this operation differs between two images."""
         other = self.trace(training, image=1).nodes

@@ -11,6 +11,9 @@ _INDEXING = {"index", "index_select", "gather", "embedding"}
 # What these give says only a part of what they are given.
 _CUTS = {"round", "floor", "ceil", "trunc", "frac", "fmod", "remainder", "floor_divide", "sign"}
 _CUTS |= {"gt", "ge", "lt", "le", "eq", "ne", "lshift", "rshift", "and", "or", "xor"}
+_DEFAULTS = {-1, 0, 1, 1e-5}  # such as the factor of an addition, the epsilon of BatchNorm
+_FORMULA = 8  # distinct numbers of an activation written by hand
+_USES = 100  # a few dozen layers use each of them once
 _FLOWS = Taint.IMAGE | Taint.PARAMETER | Taint.STORED | Taint.RANDOM
 
 
@@ -171,8 +174,11 @@ def _cuts(node: Node) -> bool:
 
 
 def literals(trace: Trace) -> int:
-    """Distinct numbers that the code writes into the arguments of operations."""
-    return len(
-        {number for node in trace.nodes for number in node.scalars()}
-        - {-1, 0, 1}  # defaults, such as the factor of an addition
-    )
+    """Distinct numbers that the code writes into the arguments of operations.
+
+    Every use of one counts where these are so many, and the numbers themselves more than a
+    formula has: then they are the levels of quantised weights.
+    """
+    used = [number for node in trace.nodes for number in node.scalars() if number not in _DEFAULTS]
+    distinct = len(set(used))
+    return len(used) if distinct > _FORMULA and len(used) > _USES else distinct

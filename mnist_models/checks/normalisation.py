@@ -39,6 +39,9 @@ def check_batch_norm(forwards: Forwards, wanted: str) -> CheckResult:
     if effective and not lasting:
         return _result(False, 0, wanted, f"{name(effective[0])} runs in small batches only")
     effective = lasting
+    if effective and not forwards.mixes():
+        cause = "what BatchNorm does is undone: no logits depend on the other images of the batch"
+        return _result(False, 0, wanted, cause)
     if not effective:
         cause = _why_none(training.nodes, nodes, fresh, mixing, fed)
         return _result(False, 0, wanted, cause)
@@ -57,7 +60,8 @@ def _result(passed: bool, count: int, wanted: str, cause: str) -> CheckResult:
 
 def is_batch_norm(node: Node) -> bool:
     """Whether an operation is one of torch's batch normalisations."""
-    return "batch_norm" in node.name and "backward" not in node.name
+    kind = node.name
+    return "batch_norm" in kind and "backward" not in kind and "::" not in kind
 
 
 def _input(node: Node) -> Operand | None:

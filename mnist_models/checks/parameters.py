@@ -17,9 +17,11 @@ from mnist_models.checks.generated import (
     random_weights,
     unpacked_weights,
 )
-from mnist_models.probe import digits, parameters, randomise, run
+from mnist_models.checks.unseen import unseen_write
+from mnist_models.probe import buffers, digits, grey_levels, parameters, randomise, run
 from mnist_models.trace import Node, Operand, Taint, Trace, address
 
+_TRAINED = 10_000  # batches after which a network counts as trained
 _LITERALS = 32  # distinct numbers in the code of an honest forward pass; more spell weights out
 
 
@@ -72,9 +74,11 @@ def _count(module: nn.Module) -> Count:
     last = [run(module, digits(count, seed=52)) for count in (3, 1)]
     last += _other_ways(module)
     again = run(module, digits(4, seed=50), seed=1)
+    if (cause := unseen_write(evaluation.first) or unseen_write(training.first)) is not None:
+        return Count(None, cause)
     for trace in (training.first, *last):
         if trace.opaque:
-            return Count(None, f"{trace.opaque} takes an object whose content cannot be counted")
+            return Count(None, trace.opaque)
     registered = Elements()
     for tensor in parameters(module).values():
         registered.add(tensor)
@@ -99,9 +103,21 @@ def _count(module: nn.Module) -> Count:
 
 
 def _other_ways(module: nn.Module) -> list[Trace]:
-    """Batches as in training and testing, and modes that a forward may ask for."""
+    """Batches as in training and testing, and what else a forward may ask for."""
     few = digits(2, seed=53)
+    counters = [t for name, t in buffers(module).items() if name.endswith("num_batches_tracked")]
+    fresh = [counter.clone() for counter in counters]
+    for counter in counters:
+        counter.fill_(_TRAINED)
+    trained = [run(module, few, values=False), run(module, few, training=True, values=False)]
+    for counter, value in zip(counters, fresh, strict=True):
+        counter.copy_(value)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        rounded = run(module, few, values=False)
     return [
+        *trained,
+        rounded,
+        run(module, grey_levels(few), values=False),
         run(module, digits(128, seed=53), training=True, values=False),
         run(module, digits(256, seed=53), values=False),
         run(module, few, training=True, grad=False, values=False),
@@ -118,7 +134,7 @@ def _outside(pair: _Pair) -> str | None:
     """Why the trace does not show all that depends on the image, if so."""
     for trace in (pair.first, pair.second):
         if trace.opaque:
-            return f"{trace.opaque} takes an object whose content cannot be counted"
+            return trace.opaque
         if trace.escaped:
             return f"the forward pass calls {trace.escaped}() on features: computed outside torch"
     for here, there in zip(pair.first.nodes, pair.second.nodes, strict=False):

@@ -1,0 +1,209 @@
+"""Cheats that compute where the trace does not look, and their honest twins."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tests.zoo import attribute, net, same
+
+_HIDDEN = torch.randn(8, 400), torch.randn(400, 8)
+
+
+@torch.library.custom_op("zoo::hidden_layers", mutates_args=())
+def hidden_layers(x: Tensor) -> Tensor:
+    return torch.relu(x @ _HIDDEN[0]) @ _HIDDEN[1]
+
+
+@torch.library.custom_op("zoo::batch_norm", mutates_args=())
+def batch_norm_by_name(input: Tensor, running_mean: Tensor, training: bool) -> Tensor:  # noqa: A002
+    return input.clone()
+
+
+@torch.library.custom_op("zoo::native_dropout", mutates_args=())
+def dropout_by_name(input: Tensor, p: float, train: bool) -> tuple[Tensor, Tensor]:  # noqa: A002
+    return input.clone(), torch.rand_like(input) > p
+
+
+def _in_a_thread(self: nn.Module, x: Tensor) -> Tensor:
+    x = x.clone()
+
+    def write() -> None:
+        x.data.copy_(torch.relu(x.data.float() @ _HIDDEN[0]) @ _HIDDEN[1])
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    thread.join()
+    return self.fc(x)
+
+
+def _in_place(self: nn.Module, x: Tensor) -> Tensor:
+    x = x.clone()
+    x.mul_(2).add_(x)
+    x[:, :4] += 1
+    x[:, 4:] = x[:, :4]
+    return self.fc(x * x)
+
+
+# What the parameters of these are is unknown.
+UNSEEN: dict[str, tuple[Callable[[], nn.Module], str]] = {
+    "custom operation": (
+        lambda: net(head=lambda s, x: s.fc(hidden_layers(x))),
+        "zoo::hidden_layers is no operation of torch",
+    ),
+    "another thread": (lambda: net(head=_in_a_thread), "outside the recorded operations"),
+    "another thread, in training": (
+        lambda: net(head=lambda s, x: _in_a_thread(s, x) if s.training else s.fc(x)),
+        "outside the recorded operations",
+    ),
+}
+
+
+def _frozen_statistics(self: nn.Module) -> None:
+    self.bn = nn.BatchNorm1d(80, affine=False, momentum=0.0)
+    self.bn.running_mean.normal_()
+
+
+def _slow_statistics(self: nn.Module) -> None:
+    self.bn = nn.BatchNorm1d(80, affine=False, momentum=0.001)
+
+
+def _by_statistics(self: nn.Module, x: Tensor) -> Tensor:
+    return self.fc(self.bn(x.repeat(1, 10)).view(-1, 10, 8).sum(1))
+
+
+_DRAW = random.Random(0)
+_WHOLE = [[_DRAW.randint(100, 9999) for _ in range(8)] for _ in range(8)]
+_REAL = [[_DRAW.uniform(2, 99) for _ in range(8)] for _ in range(8)]
+_LEVELS = [[_DRAW.randint(1, 20) / 64 for _ in range(12)] for _ in range(12)]
+
+
+def _sum(x: Tensor, weigh: Callable[[Tensor, int, int], Tensor], size: int = 8) -> Tensor:
+    columns = [
+        sum((weigh(x[:, i % 8, None], j, i) for i in range(size)), torch.zeros(1))
+        for j in range(size)
+    ]
+    return torch.cat(columns, 1)[:, :8]
+
+
+def _as_eps(x: Tensor, j: int, i: int) -> Tensor:
+    return F.batch_norm(x, x.new_zeros(1), x.new_ones(1), eps=_REAL[j][i])
+
+
+def _in_a_list(self: nn.Module, x: Tensor) -> Tensor:
+    parts = [x[:, i, None] for i in range(8)]
+    rows = [sum(torch._foreach_mul(parts, _REAL[j]), torch.zeros(1)) for j in range(8)]
+    return self.fc(torch.cat(rows, 1))
+
+
+def _when_trained(self: nn.Module, x: Tensor) -> Tensor:
+    return self.fc(x @ self.hidden if self.bn1.num_batches_tracked > 1_000 else x)
+
+
+def _hidden() -> Callable[[nn.Module], None]:
+    return attribute("hidden", lambda: torch.randn(8, 8))
+
+
+class OnGreyLevels(nn.Module):
+    """Has a layer more for images between 0 and 1, as ToTensor gives them."""
+
+    def __init__(self, more: Callable[[Tensor], bool]) -> None:
+        super().__init__()
+        self.net = net(_hidden(), head=lambda s, x: s.fc(x @ s.hidden if self.now else x))
+        self.more = more
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.now = self.more(x)
+        return self.net(x)
+
+
+# Numbers beyond the registered ones that these use.
+COUNTED: dict[str, tuple[Callable[[], nn.Module], int]] = {
+    "running statistics that are never updated": (
+        lambda: net(_frozen_statistics, head=_by_statistics),
+        160,
+    ),
+    "whole numbers": (
+        lambda: net(
+            head=lambda s, x: s.fc(_sum(x, lambda v, j, i: v.new_full((), _WHOLE[j][i]) * v))
+        ),
+        64,
+    ),
+    "epsilons": (lambda: net(head=lambda s, x: s.fc(_sum(x, _as_eps))), 64),
+    "lists of numbers": (lambda: net(head=_in_a_list), 64),
+    "quantised weights in the code": (
+        lambda: net(head=lambda s, x: s.fc(_sum(x, lambda v, j, i: v * _LEVELS[j][i], 12))),
+        144,
+    ),
+    "once it is trained": (lambda: net(_hidden(), head=_when_trained), 64),
+    "for grey levels": (lambda: OnGreyLevels(lambda x: bool(x.min() > -0.4)), 64),
+    "when rounded": (lambda: OnGreyLevels(lambda x: torch.is_autocast_enabled("cpu")), 64),
+}
+
+HONEST: dict[str, Callable[[], nn.Module]] = {
+    "written in place": lambda: net(head=_in_place),
+    "slow statistics": lambda: net(_slow_statistics, head=_by_statistics),
+    "the same formula again and again": lambda: net(
+        head=lambda s, x: s.fc(_sum(x, lambda v, j, i: v * 0.5 + 0.0447 * v * v * 0.797, 8))
+    ),
+}
+
+
+def _norm_undone(self: nn.Module, x: Tensor) -> Tensor:
+    y = self.bn2(x)
+    if self.training:
+        variance, mean = torch.var_mean(x, (0, 2, 3), correction=0, keepdim=True)
+    else:
+        mean, variance = (t[:, None, None] for t in (self.bn2.running_mean, self.bn2.running_var))
+    weight, bias = self.bn2.weight[:, None, None], self.bn2.bias[:, None, None]
+    return (y - bias) / weight * (variance + self.bn2.eps).sqrt() + mean
+
+
+NORM_CHEATS: dict[str, tuple[Callable[[], nn.Module], str]] = {
+    "undone": (lambda: net(norm=same, last_norm=_norm_undone), "is undone"),
+    "called so": (
+        lambda: net(
+            norm=lambda s, x: batch_norm_by_name(x, x.new_zeros(8), s.training), last_norm=same
+        ),
+        "no batch normalisation runs",
+    ),
+}
+
+
+def _drop_undone(self: nn.Module, x: Tensor) -> Tensor:
+    if not self.training:
+        return x
+    y, kept = torch.native_dropout(x, 0.1, True)
+    return y * 0.9 + x * ~kept
+
+
+def _hand_made_undone(self: nn.Module, x: Tensor) -> Tensor:
+    if not self.training:
+        return x
+    kept = (torch.rand_like(x) > 0.1).to(x)
+    return x * kept + x * (1 - kept)
+
+
+def _noisy(self: nn.Module, x: Tensor) -> Tensor:
+    return x + 0.1 * torch.randn_like(x) if self.training else x
+
+
+DROPOUT_CHEATS: dict[str, tuple[Callable[[], nn.Module], str]] = {
+    "undone": (lambda: net(drop=_drop_undone), "does not change the logits"),
+    "undone, with noise beside": (
+        lambda: net(drop=lambda s, x: _noisy(s, _drop_undone(s, x))),
+        "does not change the logits",
+    ),
+    "undone by hand": (lambda: net(drop=_hand_made_undone), "does not change the logits"),
+    "called so": (
+        lambda: net(
+            drop=lambda s, x: dropout_by_name(x, 0.1, True)[0] if s.training else x  # type: ignore[no-any-return]
+        ),
+        "nothing random",
+    ),
+}
