@@ -197,7 +197,7 @@ def _download(root: Path, file: RawFile, progress: bool) -> bytes:
     raise DownloadError(
         f"{file.name} is neither in {root / 'MNIST' / 'raw'} nor in {root}, plain or .gz, and no "
         f"mirror delivered it: {'; '.join(dict.fromkeys(errors))}. Point --data-root or "
-        "MNIST_ROOT at a folder that holds MNIST/raw, or use --dataset digits"
+        "MNIST_ROOT at a folder that holds MNIST/raw"
     )
 
 

@@ -61,7 +61,9 @@ def test_a_good_record_passes() -> None:
 def test_the_last_epochs_count(correct: list[int], failed: set[str]) -> None:
     assert verdicts(run(correct)) == ALL | dict.fromkeys(failed, False)
     for name in failed:
-        assert results(run(correct))[name].help
+        advice = results(run(correct))[name].help
+        assert advice
+        assert ("Train for 3 epochs" in advice) is (len(correct) < 3)
 
 
 @pytest.mark.parametrize(

@@ -20,11 +20,13 @@ from torchvision import transforms
 from torchvision.datasets import MNIST
 
 from mnist_models import data, idx
+from mnist_models.cli import main
 from mnist_models.data import DataError, Dataset, DigitsWarning, DownloadError, Split
 from mnist_models.digits import read_digits
 
 IMAGES, LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
 TEST_IMAGES, TEST_LABELS = "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"
+PUBLISHED = Path(__file__).parent.parent / "records" / "mnist-test" / "steps-6" / "seed-0"
 ALL = (IMAGES, LABELS, TEST_IMAGES, TEST_LABELS)
 VALIDATION_MD5 = {  # written down once: the slice must never move
     "train_images": "638aa133ecc60afd15952f1c7f6b1ae0",
@@ -221,7 +223,19 @@ def test_mnist_does_not_fall_back(tmp_path: Path) -> None:
         data.load("mnist", tmp_path)
     for part in (IMAGES, str(raw(tmp_path)), "127.0.0.1:9", "refused", "MNIST_ROOT", "--data-root"):
         assert part in str(caught.value)
-    assert "--dataset digits" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("command", "stands_in"),
+    [(["train", "--dataset", "mnist"], True), (["evaluate", str(PUBLISHED)], False)],
+)
+def test_the_stand_in_is_offered_where_it_can_be_asked_for(
+    command: list[str], stands_in: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*command, "--data-root", str(tmp_path)]) == 2
+    errors = capsys.readouterr().err
+    assert "MNIST_ROOT" in errors
+    assert ("or use --dataset digits" in errors) is stands_in
 
 
 def test_unknown_data_set() -> None:

@@ -120,7 +120,9 @@ def test_a_name_is_registered_once() -> None:
 
 
 def test_unknown_names_are_refused() -> None:
-    with pytest.raises(UnknownExperimentError, match="no experiment 'era-v4'; there are frontier"):
+    with pytest.raises(UnknownExperimentError, match="once it is registered"):
+        find_experiment("path/to/model.py:Net")
+    with pytest.raises(UnknownExperimentError, match=r"no experiment 'era-v4'; there are .*pt-3$"):
         find_experiment("era-v4")
 
 

@@ -65,7 +65,7 @@ def _epochs(record: Record, limit: Limit) -> CheckResult:
         limit=str(limit),
         unit="epochs",
         cause=f"trained for {count} epochs",
-        help="" if passed else f"Train for {limit} epochs: set `epochs` in the recipe.",
+        help="" if passed else f"Train for {limit} epochs: --epochs, or `epochs` in the recipe.",
     )
 
 
@@ -125,6 +125,8 @@ def _consistency(
         cause += f", but it was {test_set.cause}"
     passed = held if test_set.passed else None
     advice = "Let the learning rate fall to zero, or average the weights, so that no epoch dips."
+    if len(last) < count:
+        advice = f"Train for {count} epochs or more."
     return CheckResult(
         name="consistency",
         passed=passed,

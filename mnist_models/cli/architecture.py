@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from mnist_models.assignment import ASSIGNMENTS, AssignmentError
+from mnist_models.assignment import ASSIGNMENTS, Assignment, AssignmentError
 from mnist_models.cli.actions import disarmed
 from mnist_models.cli.expectations import run_check_all
 from mnist_models.cli.options import (
@@ -59,8 +59,18 @@ def run_list(options: argparse.Namespace) -> int:
     print(table(header, [[row[key] or "-" for key in keys] for row in rows]))
     print("\nassignments:")
     for assignment in ASSIGNMENTS.values():
-        print(f"  {assignment.name}: {assignment.title}")
+        print(f"  {assignment.name}: {assignment.title}: {', '.join(_limits(assignment))}")
     return 0
+
+
+def _limits(assignment: Assignment) -> list[str]:
+    """What it asks, as a TOML file says it."""
+    asked = {key: value for key, value in vars(assignment).items() if value is not None}
+    return [
+        f"{key.replace('_', ' ')} {value}"
+        for key, value in asked.items()
+        if key not in {"name", "title"}
+    ]
 
 
 def _add_target(command: argparse.ArgumentParser, *, optional: bool = False) -> None:

@@ -69,7 +69,7 @@ def _mnist(data_root: Path | None) -> Dataset:
     except DownloadError as error:
         raise DataError(
             "the pictures in the repository show MNIST, which is not to be had, and the embedded "
-            f"digits cannot stand in for it: {str(error).removesuffix(', or use --dataset digits')}"
+            f"digits cannot stand in for it: {error}"
         ) from error
 
 

@@ -32,7 +32,8 @@ from mnist_models.cli.options import (
 )
 from mnist_models.cli.scoring import NO_CLAIM, all_checks, warn
 from mnist_models.cli.verdicts import summarise_checks
-from mnist_models.data import Dataset, load
+from mnist_models.data import DataError, Dataset, load
+from mnist_models.idx import DownloadError
 from mnist_models.job import alone_in, standing
 from mnist_models.models import Experiment, find_experiment
 from mnist_models.record import (
@@ -110,7 +111,10 @@ def load_noting(options: argparse.Namespace, device: torch.device) -> tuple[Data
     """The data set that the options of `add_runs` name, and the warnings about it, shown."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        data = load(options.dataset, options.data_root, options.val, device, progress=True)
+        try:
+            data = load(options.dataset, options.data_root, options.val, device, progress=True)
+        except DownloadError as error:
+            raise DataError(f"{error}, or use --dataset digits") from error
     notes = [str(warning.message) for warning in caught]
     if data.name == "digits":
         notes.append(NO_CLAIM)

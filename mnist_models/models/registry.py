@@ -63,7 +63,8 @@ class Experiment:
         system: the ladder it is a step of.
         claim: what its document claims; None for this project's own and for ablations.
         ablates: the published experiment that it changes in one point, or None.
-        breaks: the checks on the network that are known to fail on its assignment.
+        breaks: the checks on the network that are known to fail on its assignment; nothing
+            excuses one without a document.
         breaks_card: likewise on this project's card.
     """
 
@@ -115,5 +116,8 @@ def find_experiment(name: str) -> Experiment:
         UnknownExperimentError: there is none.
     """
     if name not in EXPERIMENTS:
-        raise UnknownExperimentError(f"no experiment {name!r}; there are {', '.join(EXPERIMENTS)}")
+        own = "; a model of your own is checked, and trained once it is registered: CONTRIBUTING.md"
+        advice = own if ":" in name or name.endswith(".py") else ""
+        known = ", ".join(EXPERIMENTS)
+        raise UnknownExperimentError(f"no experiment {name!r}; there are {known}{advice}")
     return EXPERIMENTS[name]
