@@ -10,6 +10,7 @@ from itertools import chain
 from pathlib import Path
 
 import torch
+from torch import Tensor, nn
 
 from mnist_models.checks.record import check_record
 from mnist_models.data import Dataset, Source, load_source
@@ -101,6 +102,7 @@ def rescore(folder: Path, record: Record, weights: Weights, data: Dataset) -> Sc
             f"{folder}: the code of {record.experiment} has changed since this run (its model "
             f"digest is {digest}, the record has {record.model_digest}): train it again"
         )
+    _refuse_other_dtypes(folder / weights.file, tensors, model)
     try:
         model.load_state_dict(tensors)
     except RuntimeError as error:
@@ -110,6 +112,16 @@ def rescore(folder: Path, record: Record, weights: Weights, data: Dataset) -> Sc
         data.held_out.images.device
     )  # as trained
     return score(model, data.held_out)
+
+
+def _refuse_other_dtypes(path: Path, tensors: dict[str, Tensor], model: nn.Module) -> None:
+    """Loading would cast them unsaid, and what is scored would not be what is stored."""
+    for name, expected in model.state_dict().items():
+        if name in tensors and tensors[name].dtype != expected.dtype:
+            raise RecordError(
+                f"{path} does not fit the network: {name} has the dtype {tensors[name].dtype}, "
+                f"expected {expected.dtype}"
+            )
 
 
 def evaluate(folder: Path, data: Dataset) -> Verdict:
@@ -223,7 +235,8 @@ def _marks(folder: Path, record: Record) -> Iterator[tuple[str, str]]:
             digest = hashlib.sha256()
             for name, tensor in sorted(load_weights(folder, weights).items()):
                 if tensor.is_floating_point():  # a count of batches is the same in all runs
-                    digest.update(name.encode() + tensor.contiguous().numpy().tobytes())
+                    values = tensor.reshape(-1).view(torch.uint8)  # NumPy has no bfloat16
+                    digest.update(name.encode() + values.numpy().tobytes())
             yield weights.file, f"tensors {digest.hexdigest()}"
 
 

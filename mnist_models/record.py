@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from mnist_models.atomic import write_atomically
+from mnist_models.files import read_whole
 from mnist_models.schema import SchemaError, read
 
 VERSION = 1
@@ -26,6 +27,10 @@ FILE_NAME = "record.json"
 KEPT_EPOCHS = (
     3  # the weights of this many last epochs are kept: the consistency claim rests on them
 )
+# Bytes: an epoch takes some 400 of a record, and an image that was missed some 10; weights may be
+# those of a network a thousand times as large as the largest here.
+_MOST_RECORDED = 16 << 20
+_MOST_WEIGHTS = 256 << 20
 
 
 class RecordError(Exception):
@@ -153,8 +158,9 @@ def load_record(folder: Path) -> Record:
     """
     path = folder / FILE_NAME
     try:
+        content = read_whole(path, _MOST_RECORDED)
         table = json.loads(
-            path.read_bytes(), parse_constant=_refuse_constant, object_pairs_hook=_refuse_twins
+            content, parse_constant=_refuse_constant, object_pairs_hook=_refuse_twins
         )
     except FileNotFoundError:
         raise RecordError(f"no record: {path} does not exist") from None
@@ -255,11 +261,13 @@ def load_weights(folder: Path, weights: Weights) -> dict[str, Tensor]:
     """
     path = folder / weights.file
     try:
-        content = path.read_bytes()
-    except OSError as error:
+        content = read_whole(path, _MOST_WEIGHTS)
+    except FileNotFoundError as error:
         raise RecordError(
             f"{path}: the weights of epoch {weights.epoch} are missing: {error}"
         ) from error
+    except OSError as error:
+        raise RecordError(f"{path}: these weights are refused: {error}") from error
     found = hashlib.sha256(content).hexdigest()
     if found != weights.sha256:
         raise RecordError(
@@ -268,7 +276,7 @@ def load_weights(folder: Path, weights: Weights) -> dict[str, Tensor]:
         )
     try:
         return safetensors.torch.load(content)
-    except SafetensorError as error:
+    except (SafetensorError, KeyError) as error:  # a KeyError names a dtype that torch has not
         raise RecordError(f"{path} is no safetensors file: {error}") from error
 
 

@@ -150,6 +150,24 @@ def test_other_mistakes_than_recorded_are_found(folder: Path, few: Dataset) -> N
     assert "misclassified: 12 images" in problems(folder, few)
 
 
+def cast(folder: Path, dtype: torch.dtype) -> None:
+    """Give the weights of the third epoch another dtype; counts stay whole numbers."""
+    tensors = load((folder / "epoch-03.safetensors").read_bytes())
+    floating = {name: value for name, value in tensors.items() if value.is_floating_point()}
+    resign(folder, 3, save(tensors | {name: v.to(dtype) for name, v in floating.items()}))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64, torch.complex64], ids=str)
+def test_weights_of_another_dtype_are_refused(
+    root: Path, folder: Path, few: Dataset, dtype: torch.dtype
+) -> None:
+    """Loading would cast them unsaid; NumPy, which has no bfloat16, is not to be asked either."""
+    cast(folder, dtype)
+    found = verified(root, few)
+    assert "epoch-03.safetensors does not fit the network: " in found
+    assert f"has the dtype {dtype}, expected torch.float32" in found
+
+
 DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "missing": (lambda folder: (folder / "epoch-03.safetensors").unlink(), "are missing"),
     "swapped": (

@@ -178,7 +178,7 @@ def add_check(commands: Commands) -> None:
 def run_check(options: argparse.Namespace) -> int:
     if options.all == (options.target is not None):
         raise UsageError("check needs either TARGET or --all, and not both")
-    if options.all and (options.assignment or options.badges):
+    if options.all and (options.assignment is not None or options.badges):
         raise UsageError("--assignment and --badges belong to check TARGET, not to --all")
     return run_check_all(options) if options.all else _check_one(options)
 
