@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-import unicodedata
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,11 +18,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mnist_models import isolation
+from mnist_models import isolation, plain
 from mnist_models.assignment import ASSIGNMENTS, CARD, Assignment, Limit
 from mnist_models.checks.result import CheckResult, overall
 from mnist_models.isolated import _assignment, _package_code, _refuse_patches
-from mnist_models.isolation import Outcome, _answer, check_target, sanitise
+from mnist_models.isolation import Outcome, _answer, check_target
 from mnist_models.stranger import NotLoadedError
 from mnist_models.supervision import Ending
 
@@ -305,30 +304,6 @@ def test_verdict(verdicts: list[bool | None], passed: bool | None, status: int) 
     assert outcome.exit_status == status
 
 
-@pytest.mark.parametrize(
-    ("text", "clean"),
-    [
-        ("\x1b[31mred\x1b[0m", "red"),
-        ("\x1b]0;title\x07text", "text"),
-        ("\x1b]8;;http://x\x1b\\link\x1b]8;;\x1b\\", "link"),
-        ("10 %\r20 %\r\n", "10 %\n20 %\n"),
-        ("a\b\b\x00\x7f\x9b31m", "a31m"),
-        ("\u202egnp.exe\u200b", "gnp.exe"),
-        ("\ud800", ""),
-        ("tab\tand \u00fcml\u00e4ut \u6a21\n", "tab\tand \u00fcml\u00e4ut \u6a21\n"),
-    ],
-)
-def test_sanitise(text: str, clean: str) -> None:
-    assert sanitise(text) == clean
-
-
-@given(st.text())
-def test_sanitised_text_has_no_control_characters(text: str) -> None:
-    clean = sanitise(text)
-    assert all(c in "\n\t" or not unicodedata.category(c).startswith("C") for c in clean)
-    assert sanitise(clean) == clean
-
-
 GOOD = '{"token": "t", "checks": [], "measurements": {}}\n'
 
 
@@ -376,7 +351,7 @@ def test_a_child_that_cannot_start_says_so() -> None:
 @pytest.mark.parametrize(
     ("owner", "name"),
     [
-        (isolation, "sanitise"),
+        (plain, "sanitise"),
         (CheckResult, "to_dict"),
         (Limit, "holds"),
         (Limit.holds, "__code__"),

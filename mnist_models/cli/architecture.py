@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from mnist_models.assignment import ASSIGNMENTS, AssignmentError
-from mnist_models.cli.actions import disarmed
+from mnist_models.cli.actions import disarmed, plain
 from mnist_models.cli.expectations import run_check_all
 from mnist_models.cli.options import (
     Commands,
@@ -99,7 +99,8 @@ def run_summary(options: argparse.Namespace) -> int:
     if options.json:
         show_json(found.to_dict())
     elif found.cause:
-        _say(f"error: {options.target} could not be summarised: {found.cause}", error=True)
+        said = f"error: {options.target} could not be summarised: {found.cause}"
+        _say(plain(said), error=True)
     else:
         _say(found.layers)
         print()
@@ -110,7 +111,7 @@ def run_summary(options: argparse.Namespace) -> int:
             f"{_pixels(output)} at the output"
         )
         if found.receptive_field["cause"] and None in (before, output):
-            _say(found.receptive_field["cause"])
+            _say(plain(found.receptive_field["cause"]))
     _show_output(found.output)
     return 2 if found.cause else 0
 
@@ -197,10 +198,11 @@ def _check_one(options: argparse.Namespace) -> int:
     if options.json:
         show_json(outcome.to_dict())
     elif outcome.cause:
-        _say(f"error: {options.target} could not be checked: {outcome.cause}", error=True)
+        said = f"error: {options.target} could not be checked: {outcome.cause}"
+        _say(plain(said), error=True)
     else:
         _say(check_table(outcome.checks))
-        _say(f"{options.target} {verdict(outcome.checks, title)}")
+        _say(plain(f"{options.target} {verdict(outcome.checks, title)}"))
         if assignment.epochs or assignment.accuracy:
             print("epochs and accuracy are checked on a record: train and evaluate --assignment")
     _show_output(outcome.output)
