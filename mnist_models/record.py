@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from mnist_models.atomic import write_atomically
+from mnist_models.contradictions import contradictions
 from mnist_models.files import read_whole
 from mnist_models.schema import SchemaError, read
 
@@ -87,7 +89,7 @@ class Provenance:
     device: str
     threads: int
     environments: list[str]  # in which it ran: one, or more where it was resumed in another
-    finished: str  # UTC, ISO 8601
+    finished: str  # ISO 8601, with its offset from UTC
 
 
 @dataclass(frozen=True)
@@ -194,9 +196,8 @@ def _refuse_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _inconsistency(record: Record) -> str:
     """The first field that contradicts another, in words; empty where none does."""
-    for problems in (_run_problems, _epoch_problems, _result_problems):
-        for problem in problems(record):
-            return problem
+    for problem in chain(_run_problems(record), contradictions(record)):
+        return problem
     return ""
 
 
@@ -210,42 +211,11 @@ def _run_problems(record: Record) -> Iterator[str]:
         yield f"epochs: numbered {numbers}, expected 1, 2, ... without gaps"
     if record.recipe.get("epochs") != len(numbers):
         yield f"epochs: {len(numbers)} of them, the recipe has {record.recipe.get('epochs')!r}"
-    seconds = record.timing.epoch_seconds
-    if len(seconds) != len(numbers) or min(seconds, default=0) <= 0:
-        yield f"timing.epoch_seconds: found {seconds}, expected one above 0 for each epoch"
     if [weights.epoch for weights in record.weights] != numbers[-KEPT_EPOCHS:]:
         yield f"weights: not one file for each of the epochs {numbers[-KEPT_EPOCHS:]}"
     for weights in record.weights:
         if weights.file != weights_name(weights.epoch):
             yield f"weights: file {weights.file!r}, expected {weights_name(weights.epoch)!r}"
-
-
-def _epoch_problems(record: Record) -> Iterator[str]:
-    data = record.data
-    for index, epoch in enumerate(record.epochs):
-        totals = (epoch.train_total, epoch.test_total)
-        if totals != (data.train_images, data.held_out_images):
-            yield f"epochs[{index}]: image totals {totals}, other than those of the data set"
-        if not 0 <= epoch.train_correct <= epoch.train_total:
-            yield f"epochs[{index}].train_correct: {epoch.train_correct} is impossible"
-        if not 0 <= epoch.test_correct <= epoch.test_total:
-            yield f"epochs[{index}].test_correct: {epoch.test_correct} is impossible"
-
-
-def _result_problems(record: Record) -> Iterator[str]:
-    final, images = record.final, record.data.held_out_images
-    confusion, wrong = record.confusion, record.misclassified
-    if [len(row) for row in confusion] != [10] * 10:
-        yield "confusion: not 10 rows of 10"
-    elif min(map(min, confusion)) < 0 or sum(map(sum, confusion)) != images:
-        yield f"confusion: its counts do not add up to {images} images"
-    elif sum(confusion[digit][digit] for digit in range(10)) != final.test_correct:
-        yield f"confusion: its diagonal is not the {final.test_correct} correct of the last epoch"
-    if wrong != sorted(set(wrong)) or (wrong and not 0 <= wrong[0] <= wrong[-1] < images):
-        yield "misclassified: not ascending indices of scored images"
-    if len(wrong) != final.test_total - final.test_correct:
-        missed = final.test_total - final.test_correct
-        yield f"misclassified: {len(wrong)} images, the last epoch missed {missed}"
 
 
 def weights_name(epoch: int) -> str:

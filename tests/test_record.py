@@ -51,7 +51,7 @@ def make(correct: int = 90, seed: int = 0) -> tuple[Record, dict[int, bytes]]:
         stacked=False,
         parameters=2,
         model_digest="sha256:0",
-        recipe={"epochs": EPOCHS},
+        recipe={"epochs": EPOCHS, "learning_rate": 0.1},
         data=Data("mnist", "test", 600, 100, {"train_images": "0"}),
         epochs=[
             Epoch(number, 0.1, 0.1, 0.5, 500, 600, 0.4, correct, 100)
@@ -63,7 +63,16 @@ def make(correct: int = 90, seed: int = 0) -> tuple[Record, dict[int, bytes]]:
             Weights(epoch, weights_name(epoch), hashlib.sha256(content).hexdigest())
             for epoch, content in files.items()
         ],
-        provenance=Provenance("sha256:0", None, None, {"torch": "2"}, "cpu", 1, ["cpu"], "2026"),
+        provenance=Provenance(
+            package_digest="sha256:" + "0" * 64,
+            commit=None,
+            modified=None,
+            versions={"torch": "2"},
+            device="cpu",
+            threads=1,
+            environments=["cpu"],
+            finished="2026-11-20T09:35:38+00:00",
+        ),
         timing=Timing(4.0, [1.0] * EPOCHS, "all"),
     )
     return record, files
