@@ -7,10 +7,8 @@ import re
 from collections.abc import Iterator
 from datetime import datetime
 from itertools import chain
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from mnist_models.record import Record
+from mnist_models.recorded import Record
 
 _DIGEST = re.compile("sha256:[0-9a-f]{64}")
 _ROUNDING = 1e-6  # share; a rate or a sum that was computed in another order
