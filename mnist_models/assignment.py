@@ -15,6 +15,8 @@ from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any, Literal
 
+from mnist_models.files import read_whole
+
 IMAGES = 10_000  # the MNIST test set: accuracy limits are counted in its images
 
 # md5 of the test tensors as `data.tensor_md5` takes it. The images' is that of
@@ -33,6 +35,8 @@ _RELATIONS: dict[str, Callable[[float, float], bool]] = {
 }
 _NUMBER = r"\d{1,3}(?:[,_]\d{3})+|\d+"  # 8000, 8,000 or 8_000
 _LIMIT = re.compile(rf"\s*(<=|>=|<|>)\s*((?:{_NUMBER})(?:\.\d+)?)\s*(%?)\s*")
+_LONGEST = 40  # characters of a limit: none that a network could meet takes more
+_MOST = 1 << 20  # bytes of a TOML file, whose ten keys take a few hundred
 
 
 class AssignmentError(ValueError):
@@ -53,6 +57,11 @@ class Limit:
         Raises:
             AssignmentError: the text is no relation followed by a number.
         """
+        if len(text) > _LONGEST:  # Python would not even print a number of 5,000 digits
+            raise AssignmentError(
+                f"'{text[:20]}...' is a limit of {len(text):,} characters; expected such as "
+                f"'< 8000', in at most {_LONGEST}"
+            )
         match = _LIMIT.fullmatch(text)
         if match is None:
             raise AssignmentError(
@@ -125,10 +134,13 @@ def read_assignment(path: Path) -> Assignment:
         AssignmentError: no such file, no TOML, an unknown key, or a value of the wrong form.
     """
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        text = read_whole(path, _MOST).decode("utf-8-sig")  # Notepad begins a file with a mark
+        table = tomllib.loads(text)
     except (OSError, UnicodeDecodeError) as error:
         raise AssignmentError(f"cannot read the assignment {path}: {error}") from error
-    except tomllib.TOMLDecodeError as error:
+    except RecursionError:
+        raise AssignmentError(f"{path} is not valid TOML: brackets within brackets") from None
+    except ValueError as error:  # a number of too many digits, too
         raise AssignmentError(f"{path} is not valid TOML: {error}") from error
     known = {field.name for field in fields(Assignment)}
     if unknown := sorted(set(table) - known):

@@ -10,6 +10,7 @@ from itertools import chain
 from pathlib import Path
 
 import torch
+from torch import Tensor, nn
 
 from mnist_models.checks.record import check_record
 from mnist_models.data import Dataset, Source, load_source
@@ -25,6 +26,7 @@ from mnist_models.record import (
     load_record,
     load_weights,
 )
+from mnist_models.recount import batches
 from mnist_models.schema import differences
 from mnist_models.score import Score, score
 
@@ -101,15 +103,45 @@ def rescore(folder: Path, record: Record, weights: Weights, data: Dataset) -> Sc
             f"{folder}: the code of {record.experiment} has changed since this run (its model "
             f"digest is {digest}, the record has {record.model_digest}): train it again"
         )
+    _refuse_other_dtypes(folder / weights.file, tensors, model)
     try:
         model.load_state_dict(tensors)
     except RuntimeError as error:
         shapes = " ".join(str(error).split())
         raise RecordError(f"{folder / weights.file} does not fit the network: {shapes}") from error
+    _refuse_other_counts(folder / weights.file, model, record, weights.epoch)
     model = model.to(memory_format=torch.channels_last).to(
         data.held_out.images.device
     )  # as trained
     return score(model, data.held_out)
+
+
+def _refuse_other_dtypes(path: Path, tensors: dict[str, Tensor], model: nn.Module) -> None:
+    """Loading would cast them unsaid, and what is scored would not be what is stored."""
+    for name, expected in model.state_dict().items():
+        if name in tensors and tensors[name].dtype != expected.dtype:
+            raise RecordError(
+                f"{path} does not fit the network: {name} has the dtype {tensors[name].dtype}, "
+                f"expected {expected.dtype}"
+            )
+
+
+def _refuse_other_counts(path: Path, model: nn.Module, record: Record, epoch: int) -> None:
+    """A BatchNorm counts the batches that it was trained on: one a step for each of its calls.
+
+    An average of weights has the count of the network that it follows.
+    """
+    images, size = record.data.train_images, record.recipe.get("batch_size")
+    if not isinstance(size, int) or size < 1:
+        raise RecordError(f"{path.parent}: recipe.batch_size: found {size!r}, expected one above 0")
+    expected = epoch * -(-images // size)
+    if record.recipe.get("recount") and epoch == record.final.epoch:
+        expected = batches(images)
+    for name, counted in model.named_buffers():
+        if name.rpartition(".")[2] == "num_batches_tracked" and int(counted) % expected:
+            raise RecordError(
+                f"{path}: {name} is {int(counted):,}, after epoch {epoch} expected {expected:,}"
+            )
 
 
 def evaluate(folder: Path, data: Dataset) -> Verdict:
@@ -199,23 +231,28 @@ def verify(verdicts: Iterable[Verdict]) -> Iterator[Verdict]:
     """What `evaluate` found of each of the `published` records, and what publishing asks of it.
 
     A published record moreover lies alone in the folder of its experiment and seed, was trained
-    by the recipe that is registered now, and has weights of its own. One of this project's own
-    models keeps its assignment, by the lower of the stored and the measured counts.
+    by the recipe that is registered now, and has weights of its own, others after each epoch. One
+    of this project's own models keeps its assignment, by the lower of the stored and the measured
+    counts.
     """
-    seen: dict[str, Path] = {}
+    seen: dict[str, tuple[Path, str]] = {}
     for verdict in verdicts:
         folder = verdict.folder
         if verdict.record is not None:
             verdict.problems.extend(_publication_problems(folder, verdict))
             for name, mark in _marks(folder, verdict.record):
-                twin = seen.setdefault(mark, folder)
+                twin, first = seen.setdefault(mark, (folder, name))
                 if twin != folder:
                     verdict.problems.append(f"{folder}: {name} is the same as in {twin}")
+                elif first != name:
+                    verdict.problems.append(
+                        f"{folder}: {name} has the tensors of {first}; an epoch changes them"
+                    )
         yield verdict
 
 
 def _marks(folder: Path, record: Record) -> Iterator[tuple[str, str]]:
-    """What no two runs share, by name: the course of the losses, the tensors of each file."""
+    """What no two runs or epochs share, by name: the course of losses, the tensors of each file."""
     course = [[epoch.train_loss, epoch.test_loss] for epoch in record.epochs]
     yield "the course of its losses", f"losses {course}"
     for weights in record.weights:
@@ -223,7 +260,8 @@ def _marks(folder: Path, record: Record) -> Iterator[tuple[str, str]]:
             digest = hashlib.sha256()
             for name, tensor in sorted(load_weights(folder, weights).items()):
                 if tensor.is_floating_point():  # a count of batches is the same in all runs
-                    digest.update(name.encode() + tensor.contiguous().numpy().tobytes())
+                    values = tensor.reshape(-1).view(torch.uint8)  # NumPy has no bfloat16
+                    digest.update(name.encode() + values.numpy().tobytes())
             yield weights.file, f"tensors {digest.hexdigest()}"
 
 

@@ -14,8 +14,9 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Hashable
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, fields, is_dataclass
 from typing import Any
 
 from torch import nn
@@ -28,6 +29,7 @@ from mnist_models.stranger import NotLoadedError, folder_of, guard, load
 
 _PACKAGE = __name__.partition(".")[0]
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_PLAIN = (type(None), bool, int, float, complex, str, bytes)
 
 
 class _Channel:
@@ -54,7 +56,7 @@ def main(descriptor: int) -> None:
     _die_with(request["parent"])
     faulthandler.register(signal.SIGUSR1, all_threads=True)  # the parent asks where it hangs
     channel = _Channel(descriptor, request["token"])
-    leave, before, folder = os._exit, _package_code(), folder_of(request)
+    leave, before, folder = os._exit, _package_state(), folder_of(request)
     try:
         module = guard(
             lambda: load(request, lambda stage: channel.send(stage=stage)),
@@ -116,23 +118,61 @@ def _summarise(module: nn.Module) -> dict[str, Any]:
     return {"layers": text, "rows": rows, "receptive_field": asdict(found)}
 
 
-def _package_code() -> dict[str, tuple[object, object]]:
-    """Every function and class of this package and its classes' methods, by name."""
-    found: dict[str, tuple[object, object]] = {}
+class _Thing:
+    """An object that equals itself alone, and is kept, so that no other one takes its place."""
+
+    def __init__(self, value: object) -> None:
+        self.value = value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Thing) and self.value is other.value
+
+    def __hash__(self) -> int:
+        return id(self.value)
+
+
+def _package_state() -> dict[str, object]:
+    """What this package consists of, by name: functions, classes, their members, constants.
+
+    Numbers, text and what is made of them are copied, since a list can be changed in place.
+    """
+    found: dict[str, object] = {}
     for name, module in list(sys.modules.items()):
         if name.partition(".")[0] != _PACKAGE:
             continue
         for key, value in list(vars(module).items()):
             members = list(vars(value).items()) if isinstance(value, type) else []
             for label, item in [(key, value), *((f"{key}.{k}", v) for k, v in members)]:
-                if callable(item):
-                    found[f"{name}.{label}"] = (item, getattr(item, "__code__", None))
+                if callable(item) or not label.endswith("__"):  # Python's own notes on a module
+                    found[f"{name}.{label}"] = _copy(item)
     return found
 
 
-def _refuse_patches(before: dict[str, tuple[object, object]]) -> None:
-    after = _package_code()
-    for name, (value, code) in before.items():
-        now = after.get(name, (None, None))
-        if now[0] is not value or now[1] is not code:
+def _copy(value: object) -> Hashable:
+    try:
+        return _frozen(value)
+    except Exception:  # the stranger's: it raises, or has no end
+        return _Thing(value)
+
+
+def _frozen(value: Any) -> Hashable:
+    """A copy to compare by; of exact types, since the stranger's own may equal anything."""
+    kind = type(value)
+    if kind in _PLAIN:
+        return kind, value
+    if kind in (list, tuple):
+        return kind, tuple(map(_frozen, value))
+    if kind in (set, frozenset):
+        return kind, frozenset(map(_frozen, value))
+    if kind is dict:
+        return kind, tuple((_frozen(key), _frozen(item)) for key, item in value.items())
+    if is_dataclass(kind):
+        return kind, tuple(_frozen(getattr(value, each.name)) for each in fields(kind))
+    return _Thing(value), _Thing(getattr(value, "__code__", None))
+
+
+def _refuse_patches(before: dict[str, object]) -> None:
+    after = _package_state()
+    for name, value in before.items():
+        if after.get(name) != value:
             raise NotLoadedError(f"the code replaced {name}, which belongs to the checks")

@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import secrets
 import signal
 import sys
-import unicodedata
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -21,6 +19,7 @@ from typing import Any, TypeVar
 
 from mnist_models.assignment import Assignment
 from mnist_models.checks.result import CheckResult, overall
+from mnist_models.plain import one_line, sanitise
 from mnist_models.supervision import Ending, supervise
 
 _ROOT = str(Path(__file__).parent.parent)
@@ -42,7 +41,6 @@ _NOTHING: dict[str, Any] = {
     "parameters": None,
     "receptive_field": {"before_pooling": None, "output": None},
 }
-_ESCAPE = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)?|[@-_])")
 
 
 @dataclass(frozen=True)
@@ -207,15 +205,8 @@ def _ask(
         raise _NotAnsweredError("the answer of the child process is incomplete", output) from None
 
 
-def sanitise(text: str) -> str:
-    """Text that is safe to show: no terminal escapes, control or bidirectional characters."""
-    text = _ESCAPE.sub("", text).replace("\r\n", "\n").replace("\r", "\n")
-    return "".join(c for c in text if c in "\n\t" or unicodedata.category(c)[0] != "C")
-
-
 def _line(text: str) -> str:
-    text = " ".join(sanitise(text).split())
-    return text if len(text) <= 500 else text[:497] + "..."  # an exception may quote a whole file
+    return one_line(text, 500)  # an exception may quote a whole file
 
 
 def _place(target: str) -> dict[str, str]:

@@ -17,6 +17,11 @@ from mnist_models.data import normalise
 _BATCH = 500
 
 
+def batches(images: int) -> int:
+    """In how many batches `recount` shows so many images."""
+    return -(-images // _BATCH)
+
+
 @torch.no_grad()
 def recount(model: nn.Module, images: Tensor) -> None:
     """Give the network the statistics of these images, uint8 ``(N, 28, 28)``, N > 1, in place.
@@ -33,7 +38,7 @@ def recount(model: nn.Module, images: Tensor) -> None:
         norm.reset_running_stats()
         norm.momentum = None  # torch's word for the mean over all batches, each with one weight
         norm.train()
-    for batch in images.tensor_split(-(-len(images) // _BATCH)):
+    for batch in images.tensor_split(batches(len(images))):
         model(normalise(batch))
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum

@@ -19,6 +19,12 @@ from torch import nn
 
 from mnist_models.models import find_experiment
 
+_MAGIC = re.compile(r"^\s*[!%]|=\s*[!%]")
+_OF_A_NOTEBOOK = (
+    "lines with !, % or get_ipython() work in a notebook alone: remove them, or put the class into "
+    "a file of its own"
+)
+
 
 class NotLoadedError(Exception):
     """The target gives no network; the message is the cause in one sentence."""
@@ -52,8 +58,10 @@ def load(request: dict[str, Any], stage: Callable[[str], None] = lambda _: None)
     sys.argv, before = [where], list(sys.path)
     found = guard(lambda: _import(kind, where), f"the import of {where} failed", folder)
     stage(f"building {name}")
+    shown = where
     for part in name.split("."):
-        found = _attribute(found, part, where)
+        found = _attribute(found, part, shown)
+        shown += f".{part}" if shown != where else f":{part}"
     module = _build(found, name, folder)
     # Imports within forward still work, and torch's own late ones find nothing of the stranger's
     sys.path[:] = before + [entry for entry in sys.path if entry not in before]
@@ -80,7 +88,9 @@ def _import_file(path: Path, shown: str) -> ModuleType:
         raise NotLoadedError(f"cannot read {shown}: {error.strerror}") from None
     except SyntaxError as error:
         line = f"line {error.lineno}: " if error.lineno else ""
-        raise NotLoadedError(f"{shown} is not valid Python: {line}{error.msg}") from None
+        said = f"{shown} is not valid Python: {line}{error.msg}"
+        magic = _MAGIC.search(error.text or "")
+        raise NotLoadedError(f"{said}; {_OF_A_NOTEBOOK}" if magic else said) from None
     except (ValueError, RecursionError, MemoryError) as error:
         raise NotLoadedError(f"{shown} is not valid Python: {describe(error)}") from None
     sys.path.append(str(Path.cwd()))  # `from src.layers import ...`, run from the project's root
@@ -144,10 +154,11 @@ def _attribute(found: Any, name: str, where: str) -> Any:
         return getattr(found, name)
     except AttributeError:
         pass
-    values = list(vars(found).items()) if isinstance(found, ModuleType) else []
+    if not isinstance(found, ModuleType):
+        raise NotLoadedError(f"{where} has no {name!r}")
     classes = [
         key
-        for key, value in values
+        for key, value in list(vars(found).items())
         if isinstance(value, type)
         and issubclass(value, nn.Module)
         and value.__module__ == found.__name__
@@ -179,7 +190,7 @@ def _kind(value: Any) -> str:
         return f"the class {value.__name__}"
     if isinstance(value, list | tuple):
         return f"a {type(value).__name__} of {len(value)} elements"
-    return f"of type {type(value).__name__}"
+    return f"an object of type {type(value).__name__}"
 
 
 def _required(builder: Callable[..., Any]) -> list[str]:
@@ -208,6 +219,8 @@ def guard(action: Callable[[], Any], failed: str, folder: Path) -> Any:
             advice = f"; install {error.name!r}, or run where it can be imported"
         elif isinstance(error, SystemExit):
             advice = "; put what runs as a script under if __name__ == '__main__'"
+        elif isinstance(error, NameError) and error.name == "get_ipython":
+            advice = f"; {_OF_A_NOTEBOOK}"
         raise NotLoadedError(f"{failed}: {describe(error)}{place}{advice}") from None
 
 

@@ -7,12 +7,16 @@ import textwrap
 from collections.abc import Sequence
 
 from mnist_models.checks.result import CheckResult
+from mnist_models.plain import one_line
 
 _MARKS = {True: "pass", False: "FAIL", None: "unknown"}
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """Columns as wide as their widest cell; numbers to the right, text to the left."""
+    """Columns as wide as their widest cell; numbers to the right, text to the left.
+
+    Of text from elsewhere no cell is more than the line that it stands in.
+    """
     cells = [[_cell(value) for value in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(header, *cells, strict=True)]
     numeric = [
@@ -37,7 +41,7 @@ def _cell(value: object) -> str:
         return _MARKS[value]
     if isinstance(value, int):
         return f"{value:,}"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return f"{value:.4g}" if isinstance(value, float) else one_line(str(value))
 
 
 def check_table(checks: Sequence[CheckResult]) -> str:
@@ -50,8 +54,9 @@ def check_table(checks: Sequence[CheckResult]) -> str:
     width = max(60, min(shutil.get_terminal_size().columns, 100))
     for check in checks:
         if check.passed is not True:
-            text = f"{_MARKS[check.passed]}: {check.name}: {check.cause}. {check.help}".strip()
-            lines.append("\n".join(textwrap.wrap(text, width, subsequent_indent="  ")))
+            text = f"{_MARKS[check.passed]}: {check.name}: {check.cause}. {check.help}"
+            wrapped = textwrap.wrap(one_line(text), width, subsequent_indent="  ")
+            lines.append("\n".join(wrapped))
     return "\n".join(lines)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,10 @@ import pytest
 from mnist_models.checks.result import CheckResult
 from mnist_models.cli import actions, main
 from mnist_models.cli.verdicts import check_badge
+
+from .test_record import edit
+
+REPOSITORY = Path(__file__).resolve().parent.parent
 
 PASSING = """
 import torch
@@ -230,6 +235,51 @@ def test_a_stranger_forges_nothing(
     assert "<" not in runner.summary
     assert "| b" not in runner.summary
     assert json.loads(Path("badges/check.json").read_text())["message"] == "unknown"
+
+
+FORGED = "t\n::error::forged\x1b[31m ##[error]"
+
+
+def test_arguments_and_assignments_forge_no_line(
+    runner: Runner, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("GITHUB_ACTIONS")  # so that no command in the log is ours
+    model(PASSING)
+    Path("a.toml").write_text(f"title = {json.dumps(FORGED)}\nparameters = '< 8000'\n")
+    long = "x" * 5_000
+    for arguments, status in (
+        (["check", "model.py:Net", "--assignment", "a.toml"], 0),
+        (["check", FORGED], 2),
+        (["summary", f"{FORGED}.py:Net"], 2),
+        (["evaluate", f"{FORGED}/{long}"], 2),
+        (["check", "model.py:Net", "--assignment", long], 2),
+    ):
+        assert main(arguments) == status
+        said = "".join(capsys.readouterr())
+        assert "\x1b" not in said
+        assert commands(said) == []
+        assert max(map(len, said.splitlines())) < 1_100
+    with pytest.raises(SystemExit):
+        main(["list", FORGED])
+    assert commands(capsys.readouterr().err) == []
+
+
+def test_records_forge_no_line(
+    runner: Runner,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    mnist_root: Path,
+) -> None:
+    monkeypatch.delenv("GITHUB_ACTIONS")
+    folder = runner.folder.parent / "seed-0"
+    shutil.copytree(REPOSITORY / "records" / "mnist-test" / "attempt-3" / "seed-0", folder)
+    edit(folder, lambda t: (t.update(experiment=FORGED), t["data"].update(name=FORGED)))
+    for start in (["evaluate", str(folder)], ["verify", "--records", str(folder)]):
+        main([*start, "--data-root", str(mnist_root)])
+        said = capsys.readouterr()
+        assert "forged" in said.out
+        assert "\x1b" not in said.out
+        assert commands(said.out) == []
 
 
 def test_badges_of_checks_are_named_safely() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -32,11 +33,17 @@ def test_limit_is_read(text: str, limit: Limit) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "8000", "< many", "== 3", "< -1", ">= 101 %", ">= 99.401 % of it", "< 0.5"]
+    "text",
+    [
+        *("", "8000", "< many", "== 3", "< -1", ">= 101 %", ">= 99.401 % of it", "< 0.5"),
+        "< " + "9" * 100_000,
+    ],
+    ids=lambda text: text[:20],
 )
 def test_limit_is_refused(text: str) -> None:
-    with pytest.raises(AssignmentError):
+    with pytest.raises(AssignmentError) as caught:
         Limit.parse(text)
+    assert len(str(caught.value)) < 200
 
 
 @given(st.sampled_from(["<", "<=", ">", ">="]), st.integers(0, 10**9), st.integers(0, 10**9))
@@ -95,6 +102,13 @@ def test_toml_file_is_read(tmp_path: Path) -> None:
     assert (assignment.dropout, assignment.head) == (None, "gap-or-fc")
 
 
+def test_a_file_of_windows_notepad_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "course.toml"
+    path.write_bytes(b'\xef\xbb\xbftitle = "my course"\r\nparameters = "< 5000"\r\n')
+    assert read_assignment(path).title == "my course"
+    assert read_assignment(path).parameters == Limit("<", 5_000)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -111,7 +125,10 @@ def test_toml_file_is_read(tmp_path: Path) -> None:
         ("name = 3\n", "expected text"),
         ("parameters = ", "not valid TOML"),
         ("", "no limit at all"),
+        ("a=" + "[" * 100_000, "not valid TOML: brackets within brackets"),
+        ("parameters = " + "9" * 100_000, "not valid TOML"),
     ],
+    ids=lambda text: text[:30],
 )
 def test_bad_toml_is_refused(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "bad.toml"
@@ -126,5 +143,9 @@ def test_unreadable_files_are_refused(tmp_path: Path) -> None:
     (tmp_path / "binary.toml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(AssignmentError, match="cannot read"):
         read_assignment(tmp_path / "binary.toml")
-    with pytest.raises(AssignmentError, match="expected one of card"):
-        find_assignment("crad")
+    os.mkfifo(tmp_path / "pipe.toml")  # to be refused, and not waited for
+    with pytest.raises(AssignmentError, match=r"cannot read .* no regular file"):
+        read_assignment(tmp_path / "pipe.toml")
+    for name in ("crad", ""):
+        with pytest.raises(AssignmentError, match="expected one of card"):
+            find_assignment(name)

@@ -30,6 +30,7 @@ from mnist_models.record import (
     load_record,
     save_record,
 )
+from mnist_models.recount import batches
 from mnist_models.score import Score
 from mnist_models.train import train
 
@@ -150,6 +151,24 @@ def test_other_mistakes_than_recorded_are_found(folder: Path, few: Dataset) -> N
     assert "misclassified: 12 images" in problems(folder, few)
 
 
+def cast(folder: Path, dtype: torch.dtype) -> None:
+    """Give the weights of the third epoch another dtype; counts stay whole numbers."""
+    tensors = load((folder / "epoch-03.safetensors").read_bytes())
+    floating = {name: value for name, value in tensors.items() if value.is_floating_point()}
+    resign(folder, 3, save(tensors | {name: v.to(dtype) for name, v in floating.items()}))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64, torch.complex64], ids=str)
+def test_weights_of_another_dtype_are_refused(
+    root: Path, folder: Path, few: Dataset, dtype: torch.dtype
+) -> None:
+    """Loading would cast them unsaid; NumPy, which has no bfloat16, is not to be asked either."""
+    cast(folder, dtype)
+    found = verified(root, few)
+    assert "epoch-03.safetensors does not fit the network: " in found
+    assert f"has the dtype {dtype}, expected torch.float32" in found
+
+
 DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "missing": (lambda folder: (folder / "epoch-03.safetensors").unlink(), "are missing"),
     "swapped": (
@@ -230,6 +249,52 @@ def test_a_copied_seed_is_found_in_files_of_other_bytes(
     found = verified(root, few)
     assert "epoch-02.safetensors is the same as in" in found
     assert "the course of its losses" not in found
+
+
+def test_weights_of_one_epoch_do_not_stand_for_others(
+    root: Path, folder: Path, few: Dataset
+) -> None:
+    """The best epoch copied over the others: a consistency that was never there."""
+    last = load_record(folder).epochs[-1]
+    content = (folder / "epoch-04.safetensors").read_bytes()
+    resign(folder, 3, save(load(content), metadata={"epoch": "3"}))
+    scored = {"test_correct": last.test_correct, "test_loss": last.test_loss}
+    edit(folder, lambda table: table["epochs"][2].update(scored))
+    found = verified(root, few)
+    assert "epoch-04.safetensors has the tensors of epoch-03.safetensors" in found
+
+
+def count(folder: Path, counted: int) -> None:
+    """Have every BatchNorm of the last epoch say that it saw so many batches."""
+    tensors = load((folder / "epoch-04.safetensors").read_bytes())
+    counts = {name: value for name, value in tensors.items() if name.endswith("batches_tracked")}
+    assert {int(value) for value in counts.values()} == {8}  # 200 images, 128 at a time, 4 epochs
+    resign(folder, 4, save(tensors | {n: torch.full_like(v, counted) for n, v in counts.items()}))
+
+
+@pytest.mark.parametrize(("counted", "refused"), [(16, False), (6, True), (1_000_001, True)])
+def test_batches_are_counted_as_the_recipe_has_them(
+    folder: Path, few: Dataset, counted: int, refused: bool
+) -> None:
+    """A layer that is called twice in each step counts two."""
+    count(folder, counted)
+    found = problems(folder, few)
+    assert (f"num_batches_tracked is {counted:,}, after epoch 4 expected 8" in found) is refused
+    assert bool(found) is refused
+
+
+def test_batches_are_those_of_a_recount_where_there_was_one(folder: Path, few: Dataset) -> None:
+    edit(folder, lambda table: table["recipe"].update(recount=True))
+    count(folder, batches(len(few.train)))
+    assert problems(folder, few) == ""
+
+
+@pytest.mark.parametrize("size", [None, 0, "128"])
+def test_a_recipe_without_a_batch_size_is_no_traceback(
+    folder: Path, few: Dataset, size: object
+) -> None:
+    edit(folder, lambda table: table["recipe"].update(batch_size=size))
+    assert problems(folder, few)
 
 
 def test_a_loss_that_is_no_number_is_within_no_tolerance(folder: Path, few: Dataset) -> None:

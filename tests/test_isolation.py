@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-import unicodedata
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,11 +18,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mnist_models import isolation
+from mnist_models import assignment, isolation, plain
 from mnist_models.assignment import ASSIGNMENTS, CARD, Assignment, Limit
 from mnist_models.checks.result import CheckResult, overall
-from mnist_models.isolated import _assignment, _package_code, _refuse_patches
-from mnist_models.isolation import Outcome, _answer, check_target, sanitise
+from mnist_models.isolated import _assignment, _package_state, _refuse_patches
+from mnist_models.isolation import Outcome, _answer, check_target
 from mnist_models.stranger import NotLoadedError
 from mnist_models.supervision import Ending
 
@@ -72,6 +71,10 @@ class Late(Net):
         CheckResult.to_dict = lambda self: dict()
         return super().forward(x)
 """
+CONSTANT = f"""{NET}
+import mnist_models.checks.dropout
+mnist_models.checks.dropout._PLAIN |= {{"mm"}}
+"""
 FORKER = f"""{NET}
 os.fork()
 """
@@ -114,6 +117,7 @@ CASES: dict[str, tuple[str, str, Assignment, dict[str, Any]]] = {
     "meddler": (MEDDLER, "Net", TINY, {}),
     "patcher": (PATCHER, "Net", SMALL, {}),
     "late patcher": (LATE_PATCHER, "Late", SMALL, {}),
+    "constant": (CONSTANT, "Net", SMALL, {}),
     "forker": (FORKER, "Net", SMALL, {}),
     "leaver": (LEAVER, "Net", SMALL, {}),
     "late leaver": (LATE_LEAVER, "Late", SMALL, {}),
@@ -187,6 +191,7 @@ def test_an_error_in_forward_is_for_the_checks(outcomes: dict[str, Outcome]) -> 
     ("name", "cause"),
     [
         ("patcher", "the code replaced mnist_models.checks.check_module, which belongs to"),
+        ("constant", "the code replaced mnist_models.checks.dropout._PLAIN, which belongs to"),
         ("late patcher", "the code replaced mnist_models.checks.result.CheckResult.to_dict, which"),
         ("leaver", "the code ended its process (exit status 0) while importing "),
         ("late leaver", "the code ended its process (exit status 0) while running the checks, "),
@@ -305,30 +310,6 @@ def test_verdict(verdicts: list[bool | None], passed: bool | None, status: int) 
     assert outcome.exit_status == status
 
 
-@pytest.mark.parametrize(
-    ("text", "clean"),
-    [
-        ("\x1b[31mred\x1b[0m", "red"),
-        ("\x1b]0;title\x07text", "text"),
-        ("\x1b]8;;http://x\x1b\\link\x1b]8;;\x1b\\", "link"),
-        ("10 %\r20 %\r\n", "10 %\n20 %\n"),
-        ("a\b\b\x00\x7f\x9b31m", "a31m"),
-        ("\u202egnp.exe\u200b", "gnp.exe"),
-        ("\ud800", ""),
-        ("tab\tand \u00fcml\u00e4ut \u6a21\n", "tab\tand \u00fcml\u00e4ut \u6a21\n"),
-    ],
-)
-def test_sanitise(text: str, clean: str) -> None:
-    assert sanitise(text) == clean
-
-
-@given(st.text())
-def test_sanitised_text_has_no_control_characters(text: str) -> None:
-    clean = sanitise(text)
-    assert all(c in "\n\t" or not unicodedata.category(c).startswith("C") for c in clean)
-    assert sanitise(clean) == clean
-
-
 GOOD = '{"token": "t", "checks": [], "measurements": {}}\n'
 
 
@@ -376,16 +357,53 @@ def test_a_child_that_cannot_start_says_so() -> None:
 @pytest.mark.parametrize(
     ("owner", "name"),
     [
-        (isolation, "sanitise"),
+        (plain, "sanitise"),
         (CheckResult, "to_dict"),
         (Limit, "holds"),
         (Limit.holds, "__code__"),
     ],
 )
 def test_replaced_code_is_seen(owner: Any, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = _package_code()
+    before = _package_state()
     _refuse_patches(before)
     other = (lambda self, measured: True).__code__ if name == "__code__" else lambda *args: True
     monkeypatch.setattr(owner, name, other)
     with pytest.raises(NotLoadedError, match="the code replaced mnist_models"):
         _refuse_patches(before)
+
+
+class Liar(int):
+    """A number that equals any other."""
+
+    def __eq__(self, other: object) -> bool:
+        return True
+
+    __hash__ = int.__hash__
+
+
+ENDLESS: list[Any] = []
+ENDLESS.append(ENDLESS)
+
+
+@pytest.mark.parametrize("value", [9_999, 10_000.0, Liar(10_000), None, [10_000], ENDLESS])
+def test_a_replaced_constant_is_seen(value: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = _package_state()
+    monkeypatch.setattr(assignment, "IMAGES", value)
+    with pytest.raises(NotLoadedError, match=r"replaced mnist_models\.assignment\.IMAGES"):
+        _refuse_patches(before)
+
+
+def test_a_constant_that_is_changed_in_place_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = _package_state()
+    with monkeypatch.context() as patch:
+        patch.setitem(assignment.TEST_MD5, "held_out_images", "0")
+        with pytest.raises(NotLoadedError, match="TEST_MD5"):
+            _refuse_patches(before)
+    limit = CARD.parameters
+    try:
+        object.__setattr__(limit, "value", 9)  # frozen, for those who ask politely
+        with pytest.raises(NotLoadedError, match="assignment"):
+            _refuse_patches(before)
+    finally:
+        object.__setattr__(limit, "value", 8_000)
+    _refuse_patches(before)

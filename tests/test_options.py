@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from mnist_models.assignment import AssignmentError
 from mnist_models.cli.options import UsageError, append_to_log, assignment_of, read_log
 from mnist_models.models import EXPERIMENTS
 
@@ -56,3 +57,9 @@ def test_an_own_model_is_held_against_its_own_assignment(
         Namespace(assignment=named), EXPERIMENTS[experiment] if experiment else None
     )
     assert found.name == expected
+
+
+def test_an_empty_name_is_no_assignment() -> None:
+    """What a shell passes where a variable was not set; it would be taken for the card."""
+    with pytest.raises(AssignmentError, match="no assignment ''"):
+        assignment_of(Namespace(assignment=""))

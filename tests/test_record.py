@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -50,7 +51,7 @@ def make(correct: int = 90, seed: int = 0) -> tuple[Record, dict[int, bytes]]:
         stacked=False,
         parameters=2,
         model_digest="sha256:0",
-        recipe={"epochs": EPOCHS},
+        recipe={"epochs": EPOCHS, "learning_rate": 0.1},
         data=Data("mnist", "test", 600, 100, {"train_images": "0"}),
         epochs=[
             Epoch(number, 0.1, 0.1, 0.5, 500, 600, 0.4, correct, 100)
@@ -62,7 +63,16 @@ def make(correct: int = 90, seed: int = 0) -> tuple[Record, dict[int, bytes]]:
             Weights(epoch, weights_name(epoch), hashlib.sha256(content).hexdigest())
             for epoch, content in files.items()
         ],
-        provenance=Provenance("sha256:0", None, None, {"torch": "2"}, "cpu", 1, ["cpu"], "2026"),
+        provenance=Provenance(
+            package_digest="sha256:" + "0" * 64,
+            commit=None,
+            modified=None,
+            versions={"torch": "2"},
+            device="cpu",
+            threads=1,
+            environments=["cpu"],
+            finished="2026-11-20T09:35:38+00:00",
+        ),
         timing=Timing(4.0, [1.0] * EPOCHS, "all"),
     )
     return record, files
@@ -206,6 +216,36 @@ def test_weights_missing_swapped_or_damaged(folder: Path) -> None:
     (folder / last.file).unlink()
     with pytest.raises(RecordError, match="weights of epoch 4 are missing"):
         load_weights(folder, last)
+
+
+def test_a_dtype_that_torch_has_not_is_damage(folder: Path) -> None:
+    header = b'{"weight":{"dtype":"F8_E8M0","shape":[2],"data_offsets":[0,2]}}'
+    content = len(header).to_bytes(8, "little") + header + b"12"
+    last = replace(load_record(folder).weights[-1], sha256=hashlib.sha256(content).hexdigest())
+    (folder / last.file).write_bytes(content)
+    with pytest.raises(RecordError, match="no safetensors file"):
+        load_weights(folder, last)
+
+
+def pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+@pytest.mark.parametrize(
+    ("replaced", "cause"),
+    [(pipe, "no regular file"), (lambda path: os.truncate(path, 40 << 30), "42,949,672,960 bytes")],
+)
+def test_what_would_fill_the_memory_or_never_end_is_not_read(
+    folder: Path, replaced: Callable[[Path], object], cause: str
+) -> None:
+    last = load_record(folder).weights[-1]
+    replaced(folder / last.file)
+    with pytest.raises(RecordError, match=f"{last.file}: these weights are refused: .*{cause}"):
+        load_weights(folder, last)
+    replaced(folder / FILE_NAME)
+    with pytest.raises(RecordError, match=f"{FILE_NAME} is damaged: .*{cause}"):
+        load_record(folder)
 
 
 def test_another_record_is_not_overwritten(folder: Path) -> None:

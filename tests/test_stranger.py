@@ -230,14 +230,30 @@ FAILURES = {
         "class X:\n    def __init__(self, width, *more, depth, name='', **rest): pass",
         "X needs the arguments width, depth; give them defaults, or name a function",
     ),
-    "no network": ("def X(): return 5", r"X\(\) gives of type int; expected one nn.Module"),
+    "no network": (
+        "def X(): return 5",
+        r"X\(\) gives an object of type int; expected one nn.Module",
+    ),
     "a list": (
         "from torch import nn\nX = lambda: [nn.ReLU(), nn.ReLU()]",
         r"X\(\) gives a list of 2 elements; expected one nn.Module",
     ),
     "a class from a function": (NET + "X = lambda: Net", r"X\(\) gives the class Net; expected"),
     "no builder": ("X = [1, 2, 3]", "X is a list of 3 elements; expected a class, a function or"),
-    "plain class": ("class X: pass", r"X\(\) gives of type X; expected one nn.Module"),
+    "plain class": ("class X: pass", r"X\(\) gives an object of type X; expected one nn"),
+    "a number": ("X = 5", "X is an object of type int; expected a class, a function or"),
+    "a notebook's shell": (
+        "import torch\n!pip install torchinfo",
+        r"line 2: invalid syntax; lines with !, .*remove them, or put the class into a file",
+    ),
+    "a notebook's magic": ("%matplotlib inline", r"line 1: invalid syntax; lines with !, % or"),
+    "a notebook's answer": ("files = !ls", r"line 1: invalid syntax; lines with !, % or"),
+    "a notebook's own": (
+        "get_ipython().system('pip install torchinfo')",
+        r"NameError: .*\(model\.py, line 1\); lines with !, % or get_ipython\(\) work in",
+    ),
+    "a remainder": ("x = 7 %\n", r"line 1: invalid syntax$"),
+    "another name": ("get_python()", r"NameError: .*\(model\.py, line 1\)$"),
 }
 
 
@@ -248,6 +264,20 @@ def test_causes(failure: str, tmp_path: Path) -> None:
     write(tmp_path, beside | {"model.py": text})
     with pytest.raises(NotLoadedError, match=cause):
         load_file(tmp_path / "model.py", "X")
+
+
+@pytest.mark.parametrize(
+    ("name", "cause"),
+    [
+        ("Net.x", r"model\.py:Net has no 'x'$"),
+        ("Net.forward.x", r"model\.py:Net\.forward has no 'x'$"),
+        ("Nets.x", r"model\.py has no 'Nets'; its networks are Net$"),
+    ],
+)
+def test_the_part_that_lacks_a_name_is_the_one_named(name: str, cause: str, tmp_path: Path) -> None:
+    write(tmp_path, {"model.py": NET})
+    with pytest.raises(NotLoadedError, match=cause):
+        load_file(tmp_path / "model.py", name)
 
 
 def test_module_that_is_not_there() -> None:

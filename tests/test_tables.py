@@ -16,6 +16,17 @@ def test_columns_line_up() -> None:
     assert table(("a",), []).splitlines() == ["a", "-"]
 
 
+def test_text_from_elsewhere_stays_in_its_cell() -> None:
+    assert table(("a",), [("x\n::error::y\x1b[31m",)]).splitlines() == [
+        "a",
+        "-" * 12,
+        "x ::error::y",
+    ]
+    forged = CheckResult("x", False, "a\nb", None, "", "found\n\x1b[31mthis")
+    assert "a b" in check_table([forged])
+    assert "FAIL: x: found this." in check_table([forged])
+
+
 def test_a_check_that_did_not_pass_says_why() -> None:
     text = check_table([GOOD, BAD, LOST])
     assert "7,846" in text

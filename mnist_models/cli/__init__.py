@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import io
-import json
 import os
 import signal
 import sys
@@ -33,8 +32,8 @@ from mnist_models.cli import (
     timing,
     training,
 )
-from mnist_models.cli.actions import annotate
-from mnist_models.cli.options import UsageError
+from mnist_models.cli.actions import annotate, plain
+from mnist_models.cli.options import UsageError, show_json
 from mnist_models.data import DataError
 from mnist_models.figures import FigureError
 from mnist_models.job import LockedError, MismatchError
@@ -83,9 +82,16 @@ _EXPECTED = (
 )
 
 
+class _Parser(argparse.ArgumentParser):
+    """Its errors quote arguments, some of them as they are."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(plain(message))
+
+
 def parser() -> argparse.ArgumentParser:
     """The parser of all commands."""
-    top = argparse.ArgumentParser(
+    top = _Parser(  # and with it the parsers of all commands
         prog="python -m mnist_models",
         description="Small MNIST classifiers in which no claim can stand that was not measured.",
         epilog="example: python -m mnist_models check path/to/model.py:Net",
@@ -130,9 +136,9 @@ def main(arguments: list[str] | None = None) -> int:
         return 128 + signal.SIGPIPE
     except _EXPECTED as error:
         if wants_json:
-            print(json.dumps({"passed": None, "cause": str(error)}))
-        print(f"error: {error}", file=sys.stderr)
-        annotate(str(error), title="error")
+            show_json({"passed": None, "cause": str(error)})
+        print(f"error: {plain(error)}", file=sys.stderr)
+        annotate(plain(error), title="error")
         return 2
     finally:
         signal.signal(signal.SIGTERM, before)
@@ -144,4 +150,4 @@ def _terminate(number: int, frame: FrameType | None) -> NoReturn:
 
 
 def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
-    print(f"warning: {message}", file=sys.stderr)
+    print(f"warning: {plain(message)}", file=sys.stderr)

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from mnist_models.isolation import sanitise
+from mnist_models.plain import one_line, sanitise
 
 # Whatever Markdown or HTML gives a meaning to; a dot before a letter could make www.x a link.
 _MARKUP = re.compile(r"[\\`*_{}\[\]<>&#|!~$@:]|\.(?=[A-Za-z])")
@@ -38,6 +38,11 @@ def disarmed(text: str) -> str:
     """Text for the log, no line of which is a command: to a runner that is ``::`` at the start
     of a line, white space aside, and ``##[`` anywhere."""
     return re.sub(r"^(\s*):(?=:)", r"\1: ", text.replace("##[", "## ["), flags=re.MULTILINE)
+
+
+def plain(text: object) -> str:
+    """One line for the log, of what a file or an argument had a part in: it forges no other."""
+    return disarmed(one_line(str(text)))
 
 
 def write_outputs(values: Mapping[str, str]) -> None:
@@ -72,8 +77,8 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> s
 
 def escape(text: str) -> str:
     """One line of Markdown that shows the text and nothing else."""
-    plain = " ".join(sanitise(text).split())
-    return _MARKUP.sub(lambda found: f"&#{ord(found[0])};", plain)
+    words = " ".join(sanitise(text).split())
+    return _MARKUP.sub(lambda found: f"&#{ord(found[0])};", words)
 
 
 def _append(variable: str, text: str) -> None:

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from mnist_models.assignment import ASSIGNMENTS, Assignment, AssignmentError
-from mnist_models.cli.actions import disarmed
+from mnist_models.cli.actions import disarmed, plain
 from mnist_models.cli.expectations import run_check_all
 from mnist_models.cli.options import (
     Commands,
@@ -109,7 +109,8 @@ def run_summary(options: argparse.Namespace) -> int:
     if options.json:
         show_json(found.to_dict())
     elif found.cause:
-        _say(f"error: {options.target} could not be summarised: {found.cause}", error=True)
+        said = f"error: {options.target} could not be summarised: {found.cause}"
+        _say(plain(said), error=True)
     else:
         _say(found.layers)
         print()
@@ -120,7 +121,7 @@ def run_summary(options: argparse.Namespace) -> int:
             f"{_pixels(output)} at the output"
         )
         if found.receptive_field["cause"] and None in (before, output):
-            _say(found.receptive_field["cause"])
+            _say(plain(found.receptive_field["cause"]))
     _show_output(found.output)
     return 2 if found.cause else 0
 
@@ -188,7 +189,7 @@ def add_check(commands: Commands) -> None:
 def run_check(options: argparse.Namespace) -> int:
     if options.all == (options.target is not None):
         raise UsageError("check needs either TARGET or --all, and not both")
-    if options.all and (options.assignment or options.badges):
+    if options.all and (options.assignment is not None or options.badges):
         raise UsageError("--assignment and --badges belong to check TARGET, not to --all")
     return run_check_all(options) if options.all else _check_one(options)
 
@@ -207,10 +208,11 @@ def _check_one(options: argparse.Namespace) -> int:
     if options.json:
         show_json(outcome.to_dict())
     elif outcome.cause:
-        _say(f"error: {options.target} could not be checked: {outcome.cause}", error=True)
+        said = f"error: {options.target} could not be checked: {outcome.cause}"
+        _say(plain(said), error=True)
     else:
         _say(check_table(outcome.checks))
-        _say(f"{options.target} {verdict(outcome.checks, title)}")
+        _say(plain(f"{options.target} {verdict(outcome.checks, title)}"))
         if assignment.epochs or assignment.accuracy:
             print("epochs and accuracy are checked on a record: train and evaluate --assignment")
     _show_output(outcome.output)

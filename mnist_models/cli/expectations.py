@@ -6,7 +6,7 @@ import argparse
 
 from tqdm import tqdm
 
-from mnist_models.cli.actions import annotate, escape, markdown_table, summarise
+from mnist_models.cli.actions import annotate, escape, markdown_table, plain, summarise
 from mnist_models.cli.options import show_json
 from mnist_models.expected import Comparison, compare, registered_at
 from mnist_models.models import EXPERIMENTS, find_experiment
@@ -33,7 +33,7 @@ def run_check_all(options: argparse.Namespace) -> int:
         print(table(_HEADER, [_row(comparison) for comparison in found]))
         for comparison in wrong:
             file, line = registered_at(comparison.experiment)
-            print(f"FAIL: {file}:{line}: {_problem(comparison)}")
+            print(plain(f"FAIL: {file}:{line}: {_problem(comparison)}"))
         print(said)
     for comparison in wrong:
         file, line = registered_at(comparison.experiment)

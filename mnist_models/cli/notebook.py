@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from mnist_models.cli.actions import annotate
+from mnist_models.cli.actions import annotate, plain
 from mnist_models.cli.options import Commands, declare, show_json
 from mnist_models.data import load
 from mnist_models.idx import find_root
@@ -95,7 +95,7 @@ def _check(options: argparse.Namespace, names: list[str], records: dict[str, lis
         show_json({"passed": not found, "problems": [asdict(problem) for problem in found]})
         return 1 if found else 0
     for problem in found:
-        print(problem, file=sys.stderr)
+        print(plain(problem), file=sys.stderr)
     if not found:
         print(f"{len(names)} notebooks: as their sources and the records give them")
     return 1 if found else 0
@@ -145,7 +145,8 @@ def _run(options: argparse.Namespace, names: list[str], records: dict[str, list[
         for entry in written:
             print(f"{entry['file']}: written, {entry['bytes']:,} bytes")
         if failure:
-            print(f"FAIL: {failure}; nothing of this notebook was written", file=sys.stderr)
+            said = f"FAIL: {failure}; nothing of this notebook was written"
+            print(plain(said), file=sys.stderr)
     return 1 if failure else 0
 
 

@@ -60,7 +60,7 @@ def assignment_of(options: argparse.Namespace, experiment: Experiment | None = N
     Raises:
         AssignmentError: there is none of that name, or the file cannot be read.
     """
-    if options.assignment:
+    if options.assignment is not None:  # "" is the name of none: a variable that was not set
         return find_assignment(options.assignment)
     return experiment.assignment if experiment and experiment.source is None else CARD
 

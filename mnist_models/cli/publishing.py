@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from mnist_models.badges import RESULTS, RUN_BADGES
-from mnist_models.cli.actions import annotate, escape, markdown_table, summarise
+from mnist_models.cli.actions import annotate, escape, markdown_table, plain, summarise
 from mnist_models.cli.options import Commands, UsageError, declare, show_json
 from mnist_models.publish import Publication, publish, run_files, write_files
 
@@ -61,7 +61,7 @@ def run_publish(options: argparse.Namespace) -> int:
     if options.json:
         show_json({"passed": found.passed, **asdict(found), "files": list(files)})
     else:
-        print(said)
+        print(plain(said))
     table = markdown_table(("badge", "result"), list(results.items()))
     summarise(f"### Badges\n\n{table}\n{escape(said)}")
     if not found.passed:

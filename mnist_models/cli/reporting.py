@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from mnist_models.atomic import write_atomically
-from mnist_models.cli.actions import annotate, markdown_table, summarise
+from mnist_models.cli.actions import annotate, markdown_table, plain, summarise
 from mnist_models.cli.options import Commands, declare, show_json
 from mnist_models.figures.catalogue import Records, write_plots
 from mnist_models.report import Stale, generate, published, stale
@@ -50,7 +50,7 @@ def run_report(options: argparse.Namespace) -> int:
         show_json({"passed": passed, "stale": [asdict(s) for s in found], "written": written})
         return 0 if passed else 1
     for problem in found:
-        print(problem, file=sys.stderr)
+        print(plain(problem), file=sys.stderr)
     for name in written:
         print(f"{name}: written")
     if not found and not written:

@@ -18,7 +18,7 @@ from mnist_models.assignment import Assignment
 from mnist_models.checks import check_module
 from mnist_models.checks.record import check_record
 from mnist_models.checks.result import CheckResult
-from mnist_models.cli.actions import annotate, markdown_table, summarise
+from mnist_models.cli.actions import annotate, disarmed, markdown_table, plain, summarise
 from mnist_models.cli.options import (
     Commands,
     add_assignment,
@@ -46,7 +46,7 @@ def warn(notes: list[str]) -> None:
     """Show warnings between two lines that cannot be missed."""
     if notes:
         line = "!" * 80
-        print(line, *(f"WARNING: {note}" for note in notes), line, sep="\n", file=sys.stderr)
+        print(line, *(f"WARNING: {plain(note)}" for note in notes), line, sep="\n", file=sys.stderr)
 
 
 def all_checks(
@@ -85,12 +85,13 @@ def run_evaluate(options: argparse.Namespace) -> int:
     if options.json:
         show_json(_as_dict(result) | {"checks": [check.to_dict() for check in checks]})
         return 0 if result.passed else 1
-    print(_epochs_table([result]))
+    print(disarmed(_epochs_table([result])))
     if checks:
-        print(check_table(checks))
+        print(disarmed(check_table(checks)))
     for problem in result.problems:
-        print(f"FAIL: {problem}")
-    print(f"{folder}: {'the stored weights score as recorded' if result.passed else 'refused'}")
+        print(f"FAIL: {plain(problem)}")
+    said = "the stored weights score as recorded" if result.passed else "refused"
+    print(plain(f"{folder}: {said}"))
     return 0 if result.passed else 1
 
 
@@ -120,10 +121,10 @@ def run_verify(options: argparse.Namespace) -> int:
     if options.json:
         show_json({"passed": passed, "records": [_as_dict(result) for result in results]})
         return 0 if passed else 1
-    print(_epochs_table(results))
+    print(disarmed(_epochs_table(results)))
     problems = [problem for result in results for problem in result.problems]
     for problem in problems:
-        print(f"FAIL: {problem}")
+        print(f"FAIL: {plain(problem)}")
     if problems:
         print("restore those files with git, or train those seeds again: see train --out --force")
     epochs = sum(len(result.epochs) for result in results)

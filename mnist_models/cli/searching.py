@@ -15,6 +15,7 @@ import torch
 from tqdm import tqdm
 
 from mnist_models.atomic import write_atomically
+from mnist_models.cli.actions import plain
 from mnist_models.cli.options import (
     Commands,
     UsageError,
@@ -231,7 +232,7 @@ class _Bar:
         """Write what became of an arm above the bar."""
         score = "" if arm.mean is None else f", {arm.mean:.3f} %"
         said = f"arm {arm.number} {arm.state}{score}: {_settings(arm)}"
-        self._bar.write(f"{said} {arm.cause}".rstrip(), file=sys.stderr)
+        self._bar.write(plain(f"{said} {arm.cause}"), file=sys.stderr)
 
 
 def _settings(arm: Arm) -> str:
@@ -283,7 +284,7 @@ def _show(study: Any, name: str, options: argparse.Namespace) -> None:
     counts = Counter(arm.state for arm in found)
     print(", ".join(f"{count} {state}" for state, count in counts.items()))
     data = study.user_attrs["question"]["data"]
-    print(f"scored: {data['split']} images of {data['name']}, never the test set")
+    print(plain(f"scored: {data['split']} images of {data['name']}, never the test set"))
     if data["name"] == "digits":
         warn([NO_CLAIM])
 

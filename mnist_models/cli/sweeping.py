@@ -17,6 +17,7 @@ from typing import get_args
 import torch
 from tqdm import tqdm
 
+from mnist_models.cli.actions import plain
 from mnist_models.cli.options import (
     Commands,
     UsageError,
@@ -125,7 +126,7 @@ def _train(planned: Plan, where: Sequence[Place], options: argparse.Namespace) -
                     outcomes.append(outcome)
                     if outcome.state == "failed":
                         said = f"{outcome.experiment} seed {outcome.seed} failed: {outcome.cause}"
-                        bar.write(said, file=sys.stderr)
+                        bar.write(plain(said), file=sys.stderr)
         except (KeyboardInterrupt, SystemExit):  # Ctrl-C, SIGTERM
             bar.close()
             print(

@@ -17,6 +17,7 @@ import torch
 from mnist_models.allocator import keep_memory
 from mnist_models.assignment import Assignment
 from mnist_models.checkpoint import FILE_NAME as CHECKPOINT
+from mnist_models.cli.actions import disarmed, plain
 from mnist_models.cli.bar import Bar
 from mnist_models.cli.options import (
     Commands,
@@ -169,7 +170,8 @@ def _standing(identity: dict[str, Any], folders: Mapping[int, Path], show: Show)
     for seed, record in found.items():
         if record is not None:
             folder = folders[seed]
-            print(f"{folder} holds this very run already; --force trains it again", file=sys.stderr)
+            said = f"{folder} holds this very run already; --force trains it again"
+            print(plain(said), file=sys.stderr)
             shown[seed] = show(record, folder)
     return shown
 
@@ -188,7 +190,7 @@ def _train_all(
         group = {seed: folders[seed] for seed in todo[first : first + width]}
         for seed, outcome in _train(experiment, group, data, options).items():
             if isinstance(outcome, DivergedError):  # the others of its group have their records
-                print(f"error: seed {seed}: {outcome}", file=sys.stderr)
+                print(f"error: seed {seed}: {plain(outcome)}", file=sys.stderr)
                 shown[seed] = {"record": None, "seed": seed, "cause": str(outcome)}
                 status = 2
             else:
@@ -255,9 +257,9 @@ def _show_run(
     )
     summarise_checks(said, checks)
     if not as_json:
-        print(check_table(checks))
-        print(said)
-        print(f"record: {folder / FILE_NAME}")
+        print(disarmed(check_table(checks)))
+        print(plain(said))
+        print(plain(f"record: {folder / FILE_NAME}"))
     return {
         "record": str(folder / FILE_NAME),
         "experiment": record.experiment,
