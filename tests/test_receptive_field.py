@@ -94,6 +94,20 @@ def conv(inputs: int, outputs: int, kernel: int | tuple[int, int], **more: int) 
     return nn.Conv2d(inputs, outputs, kernel, **more)
 
 
+def slices(x: Tensor, cut: int) -> Tensor:
+    """A copy, written in two parts."""
+    y = torch.empty_like(x)
+    y[..., :cut], y[..., cut:] = x[..., :cut], x[..., cut:]
+    return y
+
+
+def shifted(x: Tensor) -> Tensor:
+    """Some channels a row further down."""
+    y = torch.empty_like(x)
+    y[:, :2, 1:], y[:, :2, :1], y[:, 2:] = x[:, :2, :-1], 0, x[:, 2:]
+    return y
+
+
 UNUSUAL: dict[str, tuple[Callable[[], nn.Module], int | None]] = {
     "narrow kernel": (lambda: Net(lambda x, a: a(x), conv(1, 4, (1, 9))), 1),
     "dilation": (lambda: Net(lambda x, a: a(x), conv(1, 4, 3, dilation=3)), 7),
@@ -152,6 +166,24 @@ UNUSUAL: dict[str, tuple[Callable[[], nn.Module], int | None]] = {
     "flip": (lambda: Net(lambda x, a: a(x.flip(3)), conv(1, 4, 3)), 3),
     "reflection": (
         lambda: Net(lambda x, a: a(F.pad(x, (1, 1, 1, 1), mode="reflect")), conv(1, 4, 3)),
+        3,
+    ),
+    "circular": (
+        lambda: Net(lambda x, a: a(x), nn.Conv2d(1, 4, 3, padding=1, padding_mode="circular")),
+        3,  # of an inner position, as with all padding
+    ),
+    "circular, deeper": (
+        lambda: Net(
+            lambda x, a, b: b(F.max_pool2d(a(x), 2)),
+            conv(1, 4, 3),
+            nn.Conv2d(4, 4, 5, padding=2, padding_mode="circular"),
+        ),
+        12,
+    ),
+    "written in halves": (lambda: Net(lambda x, a: a(slices(x, 14)), conv(1, 4, 3)), 3),
+    "written in unequal parts": (lambda: Net(lambda x, a: a(slices(x, 3)), conv(1, 4, 3)), 3),
+    "shifted by slices": (
+        lambda: Net(lambda x, a, b: b(shifted(a(x))), conv(1, 4, 3), conv(4, 4, 1)),
         3,
     ),
     "channels last": (
@@ -232,6 +264,13 @@ def _frozen() -> nn.Module:
     return layer
 
 
+def split(x: Tensor, cut: int, wide: Tensor) -> Tensor:
+    """The columns up to `cut` of a blurred map, then those of the map."""
+    y = torch.empty_like(x)
+    y[..., :cut], y[..., cut:] = wide[..., :cut], x[..., cut:]
+    return y
+
+
 INFLATED: dict[str, Callable[[], nn.Module]] = {
     "faint branch": lambda: Net(
         lambda x, a: a(x) + 1e-9 * F.avg_pool2d(a(x), 9, 1, 4), conv(1, 4, 3)
@@ -241,6 +280,11 @@ INFLATED: dict[str, Callable[[], nn.Module]] = {
     ),
     "faint shift": lambda: Net(lambda x, a: a(x) + 1e-6 * a(x).roll(7, 2), conv(1, 4, 3)),
     "wide kernel of one weight": lambda: Net(lambda x, a, b: a(b(x)), conv(1, 4, 3), _frozen()),
+    "border that sees more": lambda: Net(
+        lambda x, a, b: b(split(a(x), 2, F.avg_pool2d(a(x), 9, 1, 4))),
+        conv(1, 4, 3),
+        conv(4, 4, 1),
+    ),
     "maximum that loses": lambda: Net(
         lambda x, a: torch.minimum(a(x), F.max_pool2d(a(x), 5, 1, 2)), conv(1, 4, 3)
     ),
