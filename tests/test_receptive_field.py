@@ -108,6 +108,16 @@ def shifted(x: Tensor) -> Tensor:
     return y
 
 
+def channels_last(x: Tensor) -> Tensor:
+    return x.contiguous(memory_format=torch.channels_last)
+
+
+def restrided(x: Tensor, *strides: int) -> Tensor:
+    """The same memory with these strides along height and width."""
+    y = x.clone()
+    return y.as_strided_(y.shape, (*y.stride()[:2], *strides))
+
+
 UNUSUAL: dict[str, tuple[Callable[[], nn.Module], int | None]] = {
     "narrow kernel": (lambda: Net(lambda x, a: a(x), conv(1, 4, (1, 9))), 1),
     "dilation": (lambda: Net(lambda x, a: a(x), conv(1, 4, 3, dilation=3)), 7),
@@ -167,6 +177,38 @@ UNUSUAL: dict[str, tuple[Callable[[], nn.Module], int | None]] = {
     "reflection": (
         lambda: Net(lambda x, a: a(F.pad(x, (1, 1, 1, 1), mode="reflect")), conv(1, 4, 3)),
         3,
+    ),
+    "channels last, gated": (
+        lambda: Net(
+            lambda x, a, b: b(channels_last(a(x)) * F.adaptive_avg_pool2d(channels_last(a(x)), 1)),
+            conv(1, 4, 3),
+            conv(4, 4, 3),
+        ),
+        5,
+    ),
+    "layer norm over channels, gated": (
+        lambda: Net(
+            lambda x, a, b, c: c(
+                (y := b(a(x).permute(0, 2, 3, 1)).permute(0, 3, 1, 2)) * F.adaptive_avg_pool2d(y, 1)
+            ),
+            conv(1, 4, 3),
+            nn.LayerNorm(4),
+            conv(4, 4, 3),
+        ),
+        5,
+    ),
+    "image pooling, enlarged again": (
+        lambda: Net(
+            lambda x, a, b: (
+                a(x)
+                + F.interpolate(
+                    b(F.adaptive_avg_pool2d(a(x), 1)), size=a(x).shape[2:], mode="bilinear"
+                )
+            ),
+            conv(1, 4, 3),
+            conv(4, 4, 1),
+        ),
+        3,  # what all positions share says nothing of where
     ),
     "circular": (
         lambda: Net(lambda x, a: a(x), nn.Conv2d(1, 4, 3, padding=1, padding_mode="circular")),
@@ -256,6 +298,23 @@ def test_unusual(name: str) -> None:
     assert found.before_pooling == before, found
     if before is None:
         assert "_fft_r2c" in found.cause
+
+
+@pytest.mark.parametrize(("strides", "field"), [((28, 1), 3), ((1, 28), None), ((27, 1), None)])
+def test_other_strides_are_followed_where_the_elements_stay(
+    strides: tuple[int, int], field: int | None
+) -> None:
+    found = receptive_fields(Net(lambda x, a: a(restrided(x, *strides)), conv(1, 4, 3)))
+    assert found.before_pooling == field, found
+    if field is None:
+        assert "no rule for as_strided_" in found.cause
+
+
+def test_the_output_of_a_map_kept_channels_last_is_known() -> None:
+    def body(x: Tensor, a: nn.Module) -> Tensor:
+        return F.adaptive_avg_pool2d(channels_last(a(x)), 1)
+
+    assert receptive_fields(Net(body, conv(1, 4, 3))).output == 28
 
 
 def _frozen() -> nn.Module:
