@@ -101,6 +101,13 @@ def slices(x: Tensor, cut: int) -> Tensor:
     return y
 
 
+def channels(x: Tensor, wide: Tensor) -> Tensor:
+    """Some channels of either."""
+    y = torch.empty_like(x)
+    y[:, 1:], y[:, :1] = x[:, 1:], wide[:, :1]
+    return y
+
+
 def shifted(x: Tensor) -> Tensor:
     """Some channels a row further down."""
     y = torch.empty_like(x)
@@ -224,6 +231,14 @@ UNUSUAL: dict[str, tuple[Callable[[], nn.Module], int | None]] = {
     ),
     "written in halves": (lambda: Net(lambda x, a: a(slices(x, 14)), conv(1, 4, 3)), 3),
     "written in unequal parts": (lambda: Net(lambda x, a: a(slices(x, 3)), conv(1, 4, 3)), 3),
+    "written channel by channel": (
+        lambda: Net(
+            lambda x, a, b: b(channels(a(x), F.avg_pool2d(a(x), 5, 1, 2))),
+            conv(1, 4, 3),
+            conv(4, 4, 1),
+        ),
+        7,
+    ),
     "shifted by slices": (
         lambda: Net(lambda x, a, b: b(shifted(a(x))), conv(1, 4, 3), conv(4, 4, 1)),
         3,
