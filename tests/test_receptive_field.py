@@ -125,6 +125,12 @@ def restrided(x: Tensor, *strides: int) -> Tensor:
     return y.as_strided_(y.shape, (*y.stride()[:2], *strides))
 
 
+def involution(x: Tensor, weigh: nn.Module) -> Tensor:
+    """Patches, weighted as each position asks for: (B, C, 9, H, W)."""
+    patches = F.unfold(x, 3, padding=1).unflatten(1, (-1, 9)).unflatten(3, x.shape[2:])
+    return weigh(x)[:, None] * patches
+
+
 UNUSUAL: dict[str, tuple[Callable[[], nn.Module], int | None]] = {
     "narrow kernel": (lambda: Net(lambda x, a: a(x), conv(1, 4, (1, 9))), 1),
     "dilation": (lambda: Net(lambda x, a: a(x), conv(1, 4, 3, dilation=3)), 7),
@@ -216,6 +222,10 @@ UNUSUAL: dict[str, tuple[Callable[[], nn.Module], int | None]] = {
             conv(4, 4, 1),
         ),
         3,  # what all positions share says nothing of where
+    ),
+    "involution": (
+        lambda: Net(lambda x, a, b: involution(a(x), b).sum(2), conv(1, 4, 3), nn.Conv2d(4, 9, 1)),
+        5,
     ),
     "circular": (
         lambda: Net(lambda x, a: a(x), nn.Conv2d(1, 4, 3, padding=1, padding_mode="circular")),
@@ -357,6 +367,12 @@ INFLATED: dict[str, Callable[[], nn.Module]] = {
     "border that sees more": lambda: Net(
         lambda x, a, b: b(split(a(x), 2, F.avg_pool2d(a(x), 9, 1, 4))),
         conv(1, 4, 3),
+        conv(4, 4, 1),
+    ),
+    "one weight of an involution": lambda: Net(
+        lambda x, a, b, c: c(involution(a(x), b)[:, :, 0]),
+        conv(1, 4, 3),
+        conv(4, 9, 1),
         conv(4, 4, 1),
     ),
     "maximum that loses": lambda: Net(
