@@ -94,6 +94,43 @@ def conv(inputs: int, outputs: int, kernel: int | tuple[int, int], **more: int) 
     return nn.Conv2d(inputs, outputs, kernel, **more)
 
 
+def slices(x: Tensor, cut: int) -> Tensor:
+    """A copy, written in two parts."""
+    y = torch.empty_like(x)
+    y[..., :cut], y[..., cut:] = x[..., :cut], x[..., cut:]
+    return y
+
+
+def channels(x: Tensor, wide: Tensor) -> Tensor:
+    """Some channels of either."""
+    y = torch.empty_like(x)
+    y[:, 1:], y[:, :1] = x[:, 1:], wide[:, :1]
+    return y
+
+
+def shifted(x: Tensor) -> Tensor:
+    """Some channels a row further down."""
+    y = torch.empty_like(x)
+    y[:, :2, 1:], y[:, :2, :1], y[:, 2:] = x[:, :2, :-1], 0, x[:, 2:]
+    return y
+
+
+def channels_last(x: Tensor) -> Tensor:
+    return x.contiguous(memory_format=torch.channels_last)
+
+
+def restrided(x: Tensor, *strides: int) -> Tensor:
+    """The same memory with these strides along height and width."""
+    y = x.clone()
+    return y.as_strided_(y.shape, (*y.stride()[:2], *strides))
+
+
+def involution(x: Tensor, weigh: nn.Module) -> Tensor:
+    """Patches, weighted as each position asks for: (B, C, 9, H, W)."""
+    patches = F.unfold(x, 3, padding=1).unflatten(1, (-1, 9)).unflatten(3, x.shape[2:])
+    return weigh(x)[:, None] * patches
+
+
 UNUSUAL: dict[str, tuple[Callable[[], nn.Module], int | None]] = {
     "narrow kernel": (lambda: Net(lambda x, a: a(x), conv(1, 4, (1, 9))), 1),
     "dilation": (lambda: Net(lambda x, a: a(x), conv(1, 4, 3, dilation=3)), 7),
@@ -152,6 +189,68 @@ UNUSUAL: dict[str, tuple[Callable[[], nn.Module], int | None]] = {
     "flip": (lambda: Net(lambda x, a: a(x.flip(3)), conv(1, 4, 3)), 3),
     "reflection": (
         lambda: Net(lambda x, a: a(F.pad(x, (1, 1, 1, 1), mode="reflect")), conv(1, 4, 3)),
+        3,
+    ),
+    "channels last, gated": (
+        lambda: Net(
+            lambda x, a, b: b(channels_last(a(x)) * F.adaptive_avg_pool2d(channels_last(a(x)), 1)),
+            conv(1, 4, 3),
+            conv(4, 4, 3),
+        ),
+        5,
+    ),
+    "layer norm over channels, gated": (
+        lambda: Net(
+            lambda x, a, b, c: c(
+                (y := b(a(x).permute(0, 2, 3, 1)).permute(0, 3, 1, 2)) * F.adaptive_avg_pool2d(y, 1)
+            ),
+            conv(1, 4, 3),
+            nn.LayerNorm(4),
+            conv(4, 4, 3),
+        ),
+        5,
+    ),
+    "image pooling, enlarged again": (
+        lambda: Net(
+            lambda x, a, b: (
+                a(x)
+                + F.interpolate(
+                    b(F.adaptive_avg_pool2d(a(x), 1)), size=a(x).shape[2:], mode="bilinear"
+                )
+            ),
+            conv(1, 4, 3),
+            conv(4, 4, 1),
+        ),
+        3,  # what all positions share says nothing of where
+    ),
+    "involution": (
+        lambda: Net(lambda x, a, b: involution(a(x), b).sum(2), conv(1, 4, 3), nn.Conv2d(4, 9, 1)),
+        5,
+    ),
+    "circular": (
+        lambda: Net(lambda x, a: a(x), nn.Conv2d(1, 4, 3, padding=1, padding_mode="circular")),
+        3,  # of an inner position, as with all padding
+    ),
+    "circular, deeper": (
+        lambda: Net(
+            lambda x, a, b: b(F.max_pool2d(a(x), 2)),
+            conv(1, 4, 3),
+            nn.Conv2d(4, 4, 5, padding=2, padding_mode="circular"),
+        ),
+        12,
+    ),
+    "written in halves": (lambda: Net(lambda x, a: a(slices(x, 14)), conv(1, 4, 3)), 3),
+    "written in unequal parts": (lambda: Net(lambda x, a: a(slices(x, 3)), conv(1, 4, 3)), 3),
+    "written channel by channel": (
+        lambda: Net(
+            lambda x, a, b: b(channels(a(x), F.avg_pool2d(a(x), 5, 1, 2))),
+            conv(1, 4, 3),
+            conv(4, 4, 1),
+        ),
+        7,
+    ),
+    "shifted by slices": (
+        lambda: Net(lambda x, a, b: b(shifted(a(x))), conv(1, 4, 3), conv(4, 4, 1)),
         3,
     ),
     "channels last": (
@@ -226,10 +325,34 @@ def test_unusual(name: str) -> None:
         assert "_fft_r2c" in found.cause
 
 
+@pytest.mark.parametrize(("strides", "field"), [((28, 1), 3), ((1, 28), None), ((27, 1), None)])
+def test_other_strides_are_followed_where_the_elements_stay(
+    strides: tuple[int, int], field: int | None
+) -> None:
+    found = receptive_fields(Net(lambda x, a: a(restrided(x, *strides)), conv(1, 4, 3)))
+    assert found.before_pooling == field, found
+    if field is None:
+        assert "no rule for as_strided_" in found.cause
+
+
+def test_the_output_of_a_map_kept_channels_last_is_known() -> None:
+    def body(x: Tensor, a: nn.Module) -> Tensor:
+        return F.adaptive_avg_pool2d(channels_last(a(x)), 1)
+
+    assert receptive_fields(Net(body, conv(1, 4, 3))).output == 28
+
+
 def _frozen() -> nn.Module:
     layer = nn.Conv2d(1, 1, 9, padding=4, bias=False)
     nn.init.dirac_(layer.weight).requires_grad_(False)
     return layer
+
+
+def split(x: Tensor, cut: int, wide: Tensor) -> Tensor:
+    """The columns up to `cut` of a blurred map, then those of the map."""
+    y = torch.empty_like(x)
+    y[..., :cut], y[..., cut:] = wide[..., :cut], x[..., cut:]
+    return y
 
 
 INFLATED: dict[str, Callable[[], nn.Module]] = {
@@ -241,6 +364,17 @@ INFLATED: dict[str, Callable[[], nn.Module]] = {
     ),
     "faint shift": lambda: Net(lambda x, a: a(x) + 1e-6 * a(x).roll(7, 2), conv(1, 4, 3)),
     "wide kernel of one weight": lambda: Net(lambda x, a, b: a(b(x)), conv(1, 4, 3), _frozen()),
+    "border that sees more": lambda: Net(
+        lambda x, a, b: b(split(a(x), 2, F.avg_pool2d(a(x), 9, 1, 4))),
+        conv(1, 4, 3),
+        conv(4, 4, 1),
+    ),
+    "one weight of an involution": lambda: Net(
+        lambda x, a, b, c: c(involution(a(x), b)[:, :, 0]),
+        conv(1, 4, 3),
+        conv(4, 9, 1),
+        conv(4, 4, 1),
+    ),
     "maximum that loses": lambda: Net(
         lambda x, a: torch.minimum(a(x), F.max_pool2d(a(x), 5, 1, 2)), conv(1, 4, 3)
     ),

@@ -678,6 +678,13 @@ POOLING_CHEATS: dict[str, Callable[[], nn.Module]] = {
         pool=same,
         head=_from_vector(lambda v: v[:, :8, None, None].expand(-1, 8, 3, 3)),
     ),
+    "vector interpolated": lambda: net(
+        _flat_features,
+        pool=same,
+        head=_from_vector(
+            lambda v: F.interpolate(v[:, :8, None, None], size=(3, 3), mode="bilinear")
+        ),
+    ),
     "vector, faintly varied": lambda: net(_flat_features, pool=same, head=_faintly_varied),
     "vector and little of a map": lambda: net(_flat_features, pool=same, head=_little_of_a_map),
     "vector plus and minus one": lambda: net(_flat_features, pool=same, head=_from_vector(_pinned)),

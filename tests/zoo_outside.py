@@ -145,7 +145,15 @@ COUNTED: dict[str, tuple[Callable[[], nn.Module], int]] = {
     "when rounded": (lambda: OnGreyLevels(lambda x: torch.is_autocast_enabled("cpu")), 64),
 }
 
+
+def _unrounded(self: nn.Module, x: Tensor) -> Tensor:
+    if x.dtype != torch.float32:
+        raise RuntimeError("expected float32")
+    return self.fc(x)
+
+
 HONEST: dict[str, Callable[[], nn.Module]] = {
+    "not to be rounded": lambda: net(norm=lambda s, x: s.bn1(x).to(x.dtype), head=_unrounded),
     "written in place": lambda: net(head=_in_place),
     "slow statistics": lambda: net(_slow_statistics, head=_by_statistics),
     "the same formula again and again": lambda: net(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from dataclasses import dataclass
 
@@ -10,7 +11,6 @@ from torch import Tensor, nn
 
 from mnist_models.checks.elements import Elements, content
 from mnist_models.checks.exemptions import Exemptions
-from mnist_models.checks.forwards import logits
 from mnist_models.checks.generated import (
     generated_weights,
     literals,
@@ -18,6 +18,7 @@ from mnist_models.checks.generated import (
     unpacked_weights,
 )
 from mnist_models.checks.unseen import unseen_write
+from mnist_models.checks.unwritten import Unwritten
 from mnist_models.probe import buffers, digits, grey_levels, parameters, randomise, run
 from mnist_models.trace import Node, Operand, Taint, Trace, address
 
@@ -112,11 +113,13 @@ def _other_ways(module: nn.Module) -> list[Trace]:
     trained = [run(module, few, values=False), run(module, few, training=True, values=False)]
     for counter, value in zip(counters, fresh, strict=True):
         counter.copy_(value)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        rounded = run(module, few, values=False)
+    rounded = []
+    # One that cannot be rounded hides nothing there.
+    with contextlib.suppress(Exception), torch.autocast("cpu", dtype=torch.bfloat16):
+        rounded.append(run(module, few, values=False))
     return [
         *trained,
-        rounded,
+        *rounded,
         run(module, grey_levels(few), values=False),
         run(module, digits(128, seed=53), training=True, values=False),
         run(module, digits(256, seed=53), values=False),
@@ -137,34 +140,48 @@ def _outside(pair: _Pair) -> str | None:
             return trace.opaque
         if trace.escaped:
             return f"the forward pass calls {trace.escaped}() on features: computed outside torch"
+    memory = Unwritten()
     for here, there in zip(pair.first.nodes, pair.second.nodes, strict=False):
         if here.name != there.name:
             break  # the image decided what runs
-        for a, b in zip(here.inputs + here.outputs, there.inputs + there.outputs, strict=False):
-            if Taint.IMAGE not in a.taint and _other(a, b) and not _unwritten(here, a):
+        read = [memory.read(here, a) for a in here.inputs]
+        memory.run(here)
+        parts = read + [memory.shown(a) for a in here.outputs]
+        pairs = zip(here.inputs + here.outputs, there.inputs + there.outputs, strict=False)
+        for part, (a, b) in zip(parts, pairs, strict=False):
+            if _other(a, b, part) and not _noise(here, a):
                 return (
                     f"what {here.name} handles depends on the image by a way outside torch's"
                     " operations"
                 )
-    returned = pair.first.logits
-    if returned is not None and Taint.IMAGE not in returned.taint:
-        if torch.equal(logits(pair.first), logits(pair.second)):
-            return None
-        return "the logits depend on the image by a way outside torch's operations"
-    return None
+    return _outside_logits(pair, memory)
 
 
-def _unwritten(node: Node, operand: Operand) -> bool:
-    """Memory that this operation is given to write to, or gives, with any content."""
-    return "empty" in node.name or operand is node.arguments.get("noise")  # of RReLU
+def _outside_logits(pair: _Pair, memory: Unwritten) -> str | None:
+    first, second = pair.first.logits, pair.second.logits
+    part = False if first is None else memory.used(first)
+    if first is None or (second is not None and not _other(first, second, part)):
+        return None
+    return "the logits depend on the image by a way outside torch's operations"
 
 
-def _other(a: Operand, b: Operand) -> bool:
+def _noise(node: Node, operand: Operand) -> bool:
+    """Memory that RReLU is given to write to, with any content."""
+    return operand is node.arguments.get("noise")
+
+
+def _other(a: Operand, b: Operand, part: Tensor | bool) -> bool:
+    """Two forwards differ in this part of an operand: in all of it, none, or marked elements."""
+    if part is False or (isinstance(part, Tensor) and not part.any()):
+        return False
     if a.value is None or b.value is None or a.shape != b.shape:
         return a.shape != b.shape
     if a.value.layout != torch.strided:
         return False
-    return not torch.equal(torch.nan_to_num(a.value), torch.nan_to_num(b.value))
+    first, second = a.value, b.value
+    if isinstance(part, Tensor):
+        first, second = first[part], second[part]
+    return not torch.equal(torch.nan_to_num(first), torch.nan_to_num(second))
 
 
 def _stored(

@@ -8,12 +8,19 @@ and positive averaging weights keep everything else far above the smallest numbe
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import torch
 from torch import Tensor, nn
 
 from mnist_models.probe import SIDE, make_tracer, randomise, run
+from mnist_models.receptive_field.faint_weights import (
+    overwritten_weights,
+    without_faint_weights,
+)
 from mnist_models.receptive_field.geometry import HEIGHT, WIDTH, Geometry, reduce
-from mnist_models.trace import Label
+from mnist_models.trace import Label, Trace
+from mnist_models.tracer import Replace
 
 ROUNDS = 12  # a max-pool passes the gradient of one position: unite over many inputs
 ENLARGED = 3 * SIDE
@@ -132,19 +139,30 @@ def _input(count: int, side: int, seed: int) -> Tensor:
 def _observed(
     module: nn.Module, leaf: Tensor, node: Label | None, grad: bool = True
 ) -> Tensor | None:
-    image = leaf.clone()  # the forward may write to its input
-    tracer = make_tracer(module, image, values=False)
-    try:
-        # Without its optimised graphs TorchScript leaves a gradient on every operation.
-        with torch.jit.optimized_execution(False):  # type: ignore[attr-defined] # documented
-            output = run(module, image, grad=grad, partial=tracer).output
-    except Exception:
-        if node is None:
-            raise
-        output = None  # what comes after the map need not fit an enlarged input
+    """The logits, or what an operation gave, without what weights too faint would add."""
+
+    def forward(
+        replace: dict[int, Replace] | None = None, values: Collection[int] | bool = False
+    ) -> Trace:
+        image = leaf.clone()  # the forward may write to its input
+        tracer = make_tracer(module, image, replace, values)
+        try:
+            # Without its optimised graphs TorchScript leaves a gradient on every operation.
+            with torch.jit.optimized_execution(False):  # type: ignore[attr-defined] # documented
+                run(module, image, grad=grad, partial=tracer)
+        except Exception:
+            if node is None:
+                raise
+            tracer.trace.output = None  # what comes after need not fit an enlarged input
+        return tracer.trace
+
+    trace = forward()
+    kept = forward(values=lost) if (lost := overwritten_weights(trace)) else trace
+    if replace := without_faint_weights(kept):
+        trace = forward(replace)
     if node is None:
-        return output if isinstance(output, Tensor) else None
-    found = tracer.trace.find(node)
+        return trace.output if isinstance(trace.output, Tensor) else None
+    found = trace.find(node)
     return None if found is None else found.outputs[0].tensor
 
 

@@ -223,7 +223,7 @@ def unify(geometries: Sequence[Geometry], shape: Sequence[int]) -> Geometry:
         flags[axis] = any(g.everywhere[axis] for g in aligned) or (
             result.moves(axis) and len(moving_parts) < len(aligned)
         )
-        parts = moving_parts if result.moves(axis) else aligned
+        parts = _leading(moving_parts, result, axis) if result.moves(axis) else aligned
         start[axis] = min(g.offset[axis] for g in parts)
         extent[axis] = max(g.offset[axis] + g.extent[axis] for g in parts) - start[axis]
     return Geometry(
@@ -234,6 +234,25 @@ def unify(geometries: Sequence[Geometry], shape: Sequence[int]) -> Geometry:
         (flags[0], flags[1], flags[2]),
         max(g.slack for g in aligned),
     )
+
+
+def _leading(parts: Sequence[Geometry], result: Geometry, axis: int) -> Sequence[Geometry]:
+    """Leave out what stands still along some dimensions, within what another part sees of them.
+
+    As the weights that an involution makes for each position, which meet the whole patch there.
+    """
+    moving = [i for i, dim in enumerate(result.dims) if any(step[axis] for _, step in dim)]
+
+    def still(part: Geometry) -> list[int]:
+        return [i for i in moving if not any(step[axis] for _, step in part.dims[i])]
+
+    def within(part: Geometry, lead: Geometry) -> bool:
+        seen = reduce(lead, still(part), keep=True)
+        start, end = seen.offset[axis], seen.offset[axis] + seen.extent[axis]
+        return start <= part.offset[axis] and part.offset[axis] + part.extent[axis] <= end
+
+    leads = [part for part in parts if not still(part)]
+    return [p for p in parts if not still(p) or not any(within(p, lead) for lead in leads)]
 
 
 def window(

@@ -167,6 +167,10 @@ def interpolate(node: Node, find: Lookup) -> Geometry:
         size = length(geometry.dims[dim])
         if shape[dim] == size:
             continue
+        if size == 1:  # the same everywhere
+            dims = (*geometry.dims[:dim], flat(shape[dim]), *geometry.dims[dim + 1 :])
+            geometry = replace(geometry, dims=dims)
+            continue
         ratio = size / shape[dim]
         reach = width * max(1.0, ratio) - 1 if node.name.endswith("_aa") else width - 1
         geometry = resize(geometry, dim, shape[dim], reach, (ratio - 1 - reach) / 2)
@@ -178,6 +182,19 @@ def viewed(node: Node, find: Lookup) -> Geometry:
     if node.name == "view" and "dtype" in node.arguments:
         raise NotFollowedError("view as another type")
     return reshape(first(node, find), node.outputs[0].shape)
+
+
+def strided(node: Node, find: Lookup) -> Geometry:
+    """Other strides, where they lead to the same elements: dimensions of one element may differ.
+
+    Pools over the whole of a map that is kept channels last give their output such strides.
+    """
+    geometry, before, after = first(node, find), node.inputs[0], node.outputs[0]
+    steps = zip(before.shape, before.stride, after.stride, strict=True)
+    same = before.shape == after.shape and all(size == 1 or a == b for size, a, b in steps)
+    if not same or before.offset != after.offset:
+        raise NotFollowedError(node.name)
+    return geometry
 
 
 def permute(node: Node, find: Lookup) -> Geometry:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import replace
 
 from mnist_models.receptive_field.arguments import (
     Lookup,
@@ -17,9 +16,8 @@ from mnist_models.receptive_field.geometry import (
     flat,
     length,
     normalise,
-    unify,
-    window,
 )
+from mnist_models.receptive_field.parts import assembled
 from mnist_models.receptive_field.rules import RULES, SEVERAL
 from mnist_models.trace import Node, Operand, Taint, Trace
 
@@ -56,9 +54,10 @@ class _Table:
         """Other views of the memory are put together anew when they are asked for."""
         if self.places.get(operand.place) == geometry:
             return
-        parts = self._parts.setdefault(operand.storage, [])
-        before = [p for p in self.places if p[0] == operand.storage and p != operand.place]
-        parts += [(self._seen[place], self.places[place]) for place in before]
+        if operand.storage not in self._parts:  # else all that is known was made of the parts
+            before = [p for p in self.places if p[0] == operand.storage and p != operand.place]
+            self._parts[operand.storage] = [(self._seen[p], self.places[p]) for p in before]
+        parts = self._parts[operand.storage]
         self._seen[operand.place] = operand
         if operand.tensor.numel() == _elements(operand):
             parts.clear()  # nothing else is left
@@ -70,7 +69,7 @@ class _Table:
     def _assembled(self, operand: Operand) -> Geometry:
         parts = self._parts.get(operand.storage, [])
         try:
-            return unify([_extended(part, g, operand) for part, g in parts], operand.shape)
+            return assembled(parts, operand)
         except (NotFollowedError, ValueError):
             reason = "a tensor was written in parts"
         known = [g for _, g in parts if g.spatial]
@@ -83,24 +82,6 @@ class _Table:
 
 def _elements(operand: Operand) -> int:
     return operand.tensor.untyped_storage().nbytes() // operand.tensor.element_size()
-
-
-def _extended(part: Operand, geometry: Geometry, whole_: Operand) -> Geometry:
-    """The geometry of a tensor of which `part`, a view with the same strides, was written."""
-    if len(part.shape) != len(whole_.shape) or part.stride != whole_.stride:
-        raise NotFollowedError("parts")
-    rest = part.offset - whole_.offset
-    for dim in sorted(range(len(part.shape)), key=lambda dim: -part.stride[dim]):
-        start, rest = divmod(rest, part.stride[dim]) if part.stride[dim] else (0, rest)
-        size = whole_.shape[dim]
-        if not any(any(step) for _, step in geometry.dims[dim]):
-            dims = (*geometry.dims[:dim], flat(size), *geometry.dims[dim + 1 :])
-            geometry = replace(geometry, dims=dims)
-        else:
-            geometry = window(geometry, dim, size, padding=start)
-    if rest:
-        raise NotFollowedError("parts")
-    return geometry
 
 
 def follow(trace: Trace, without: Collection[int] = ()) -> dict[int, Geometry]:

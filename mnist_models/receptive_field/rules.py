@@ -47,6 +47,7 @@ RULES: dict[str, Rule] = {
     **_group("glu", kernels.glu),
     **_group("channel_shuffle native_channel_shuffle", kernels.channel_shuffle),
     **_group("view _unsafe_view unsqueeze squeeze _reshape_alias reshape", movements.viewed),
+    **_group("as_strided", movements.strided),
     **_group("permute transpose t", movements.permute),
     **_group("expand", movements.expand),
     **_group("repeat", movements.repeat),
