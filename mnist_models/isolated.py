@@ -24,6 +24,7 @@ from torchinfo import summary
 
 from mnist_models.assignment import Assignment, Limit
 from mnist_models.checks import check_module
+from mnist_models.models.registry import EXPERIMENTS
 from mnist_models.receptive_field import layer_table, receptive_fields
 from mnist_models.stranger import NotLoadedError, folder_of, guard, load
 
@@ -141,6 +142,8 @@ def _package_state() -> dict[str, object]:
         if name.partition(".")[0] != _PACKAGE:
             continue
         for key, value in list(vars(module).items()):
+            if value is EXPERIMENTS:  # what a file registers of its own replaces nothing
+                continue
             members = list(vars(value).items()) if isinstance(value, type) else []
             for label, item in [(key, value), *((f"{key}.{k}", v) for k, v in members)]:
                 if callable(item) or not label.endswith("__"):  # Python's own notes on a module

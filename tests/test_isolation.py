@@ -60,6 +60,11 @@ sys.stdout = sys.stderr = Broken()
 for fd in (1, 2):
     with open(fd, "w", closefd=False) as stream: stream.write('{FORGED}\\n')
 """
+REGISTRAR = f"""{NET}
+from dataclasses import replace
+from mnist_models.models import EXPERIMENTS, register
+register(replace(EXPERIMENTS["steps-6"], name="mine", build=Net))
+"""
 PATCHER = f"""{NET}
 from mnist_models import checks
 checks.check_module = lambda *a: ([], None)
@@ -115,6 +120,7 @@ class Raiser(Net):
 CASES: dict[str, tuple[str, str, Assignment, dict[str, Any]]] = {
     "honest": (HONEST, "Net", SMALL, {}),
     "meddler": (MEDDLER, "Net", TINY, {}),
+    "registrar": (REGISTRAR, "Net", SMALL, {}),
     "patcher": (PATCHER, "Net", SMALL, {}),
     "late patcher": (LATE_PATCHER, "Late", SMALL, {}),
     "constant": (CONSTANT, "Net", SMALL, {}),
@@ -172,6 +178,10 @@ def test_patches_of_the_standard_library_change_nothing(outcomes: dict[str, Outc
     assert (outcome.passed, outcome.exit_status) == (False, 1)
     assert measured(outcome, "parameters").passed is False
     assert outcome.output == f"{FORGED}\n" * 2
+
+
+def test_a_file_may_register_an_experiment_of_its_own(outcomes: dict[str, Outcome]) -> None:
+    assert outcomes["registrar"].passed is True
 
 
 def test_a_forked_copy_adds_no_second_answer(outcomes: dict[str, Outcome]) -> None:
