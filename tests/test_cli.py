@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from mnist_models.cli import main, parser, timing
 from mnist_models.cli.options import load_data
@@ -131,6 +132,22 @@ def test_train_shows_epochs_checks_and_the_record(digits_runs: Path) -> None:
     assert err.rstrip().endswith("!!!!")
     record = load_record(digits_runs / FOLDER)
     assert (record.data.name, record.seed, len(record.epochs)) == ("digits", 0, 2)
+
+
+def test_train_takes_so_many_threads_and_says_when_one_is_better(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    short = ("train", "steps-3", "--dataset", "digits", "--epochs", 1, "--out", tmp_path)
+    busy = "this machine is busy"
+    monkeypatch.setattr(os, "getloadavg", lambda: (float(os.cpu_count() or 1), 0.0, 0.0))
+    try:
+        assert busy not in command(*short, "--threads", 2).err  # said by nobody who chose
+        assert load_record(tmp_path / FOLDER).provenance.threads == 2
+        assert f"{busy} (load " in command(*short, "--force").err
+        monkeypatch.setattr(os, "getloadavg", lambda: (0.1, 0.0, 0.0))
+        assert busy not in command(*short, "--force").err
+    finally:
+        torch.set_num_threads(1)
 
 
 def test_train_skips_the_same_run_and_refuses_another(command: Command, run: Path) -> None:

@@ -244,7 +244,9 @@ def test_records_that_changed_or_came(root: Path) -> None:
     edit(root / RECORD.with_name("seed-1"), lambda table: table.update(seed=1))
     (problem,) = found(root)
     assert "attempt-3/seed-1, which was added" in problem.reason
-    edit(root / RECORD, lambda table: table["timing"].update(seconds=1.0))
+    edit(
+        root / RECORD, lambda table: table["timing"].update(seconds=table["timing"]["seconds"] + 1)
+    )
     assert "another record attempt-3/seed-0" in found(root)[0].reason
     shutil.rmtree(root / RECORD)
     assert "attempt-3/seed-0, which is not published" in found(root)[0].reason

@@ -16,6 +16,14 @@ from mnist_models.stacked import SIDE_BY_SIDE
 from mnist_models.workers import Place, dask, local, places
 
 
+def busy() -> str | None:
+    """What others compute here, in words, if it leaves no core idle; None where it is unknown."""
+    if not hasattr(os, "getloadavg"):
+        return None
+    load, cores = os.getloadavg()[0], os.cpu_count() or 1
+    return f"this machine is busy (load {load:.1f} on {cores} cores)" if load >= cores else None
+
+
 def add_workers(command: argparse.ArgumentParser) -> None:
     """Add ``--workers``."""
     command.add_argument(

@@ -8,6 +8,8 @@ from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
 
+import torch
+
 from mnist_models.atomic import write_atomically
 from mnist_models.cli.actions import annotate, markdown_table, plain, summarise
 from mnist_models.cli.options import Commands, declare, show_json
@@ -38,6 +40,7 @@ def add_report(commands: Commands) -> None:
 
 
 def run_report(options: argparse.Namespace) -> int:
+    torch.set_num_threads(1)  # as for `check --all`
     records = published(options.root / "records")
     found = stale(options.root, records)
     written: list[str] = []

@@ -31,6 +31,7 @@ from mnist_models.cli.options import (
     show_json,
     whole,
 )
+from mnist_models.cli.places import busy
 from mnist_models.cli.scoring import NO_CLAIM, all_checks, warn
 from mnist_models.cli.verdicts import summarise_checks
 from mnist_models.data import DataError, Dataset, load
@@ -73,6 +74,12 @@ def add_train(commands: Commands) -> None:
     )
     command.add_argument(
         "--epochs", type=whole(1), metavar="N", help="other than the recipe's number"
+    )
+    command.add_argument(
+        "--threads",
+        type=whole(1),
+        metavar="N",
+        help="on a CPU (default: one for each core; where others compute, 1 is many times as fast)",
     )
     add_assignment(command, runs=True)
     add_data(command)
@@ -132,6 +139,10 @@ def run_train(options: argparse.Namespace) -> int:
     if options.epochs is not None:
         recipe = replace(experiment.recipe, epochs=options.epochs)
         experiment = replace(experiment, recipe=recipe)
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
+    elif (load := busy()) is not None and torch.get_num_threads() > 1:
+        print(f"{load}: --threads 1 may be many times faster", file=sys.stderr)
     if options.stacked:  # refused before it leaves a folder
         refuse_unstackable(experiment)
     data, notes = load_noting(options, device_of(options))
