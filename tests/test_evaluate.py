@@ -272,11 +272,13 @@ def count(folder: Path, counted: int) -> None:
     resign(folder, 4, save(tensors | {n: torch.full_like(v, counted) for n, v in counts.items()}))
 
 
-@pytest.mark.parametrize(("counted", "refused"), [(16, False), (6, True), (1_000_001, True)])
+@pytest.mark.parametrize(
+    ("counted", "refused"), [(16, False), (6, False), (12, True), (1_000_001, True)]
+)
 def test_batches_are_counted_as_the_recipe_has_them(
     folder: Path, few: Dataset, counted: int, refused: bool
 ) -> None:
-    """A layer that is called twice in each step counts two."""
+    """A layer that is called twice in each step counts two, one that steps leave out fewer."""
     count(folder, counted)
     found = problems(folder, few)
     assert (f"num_batches_tracked is {counted:,}, after epoch 4 expected 8" in found) is refused
