@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from mnist_models.cli import main
 from mnist_models.data import Dataset
 from mnist_models.models import EXPERIMENTS
-from mnist_models.record import Record, find_records, folder_of
+from mnist_models.record import Record, find_records, folder_of, load_record
 from mnist_models.train import train
 
 from .runners import DIVERGING, QUICK
@@ -110,8 +111,17 @@ def test_what_stands_needs_no_worker(digits: Dataset, capsys: pytest.CaptureFixt
     assert sweep("quick", "--seeds", "0-1", "--json") == 0
     summary = json.loads(capsys.readouterr().out)
     assert summary["counts"] == {"trained": 0, "standing": 2, "elsewhere": 0, "failed": 0}
+    correct = [load_record(folder).final.test_correct for folder in find_records(Path("runs"))]
+    (found,) = summary["accuracies"]
+    assert (found["experiment"], found["n"], found["total"]) == ("quick", 2, 360)
+    assert (found["mean"], found["lowest"]) == (sum(correct) / 2, min(correct))
+    assert found["sd"] == pytest.approx(abs(correct[0] - correct[1]) / 2**0.5)
     assert sweep("quick", "--seeds", "0-1") == 0
-    assert "2 runs: 0 trained, 2 stood already" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "2 runs: 0 trained, 2 stood already" in out
+    assert f"quick       2  {100 * sum(correct) / 720:.2f} %" in out
+    assert sweep("quick", "--seeds", "1") == 0
+    assert re.search(r"quick +1 +\d\d\.\d\d % +- ", capsys.readouterr().out)
     assert sweep("quick", "--seeds", "0-1", "--epochs", 3) == 2
     assert "another run: recipe.epochs is" in capsys.readouterr().err
 

@@ -6,13 +6,14 @@ import argparse
 import contextlib
 import functools
 import math
+import statistics
 import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import torch
 from tqdm import tqdm
@@ -38,7 +39,7 @@ from mnist_models.data import Source
 from mnist_models.models import Experiment, find_experiment
 from mnist_models.record import Record, RecordError, find_records, load_record
 from mnist_models.sweep import Outcome, Plan, Progress, State, board_in, plan, sweep
-from mnist_models.tables import table
+from mnist_models.tables import percent, spread, table
 from mnist_models.workers import Place
 
 _MOST = 100_000  # seeds: ten times the sweep that docs/scale.md works out
@@ -182,14 +183,52 @@ def _show(
         "wall_seconds": seconds,
         "trained_seconds": training,
     }
+    found = _accuracies(runs)
     if options.json:
-        show_json(result | {"runs": [asdict(run) for run in runs]})
+        show_json(result | {"accuracies": found, "runs": [asdict(run) for run in runs]})
     else:
+        if found:
+            print(table(("experiment", "n", "final epoch", "sd", "lowest"), _rows(found)))
         said = ", ".join(f"{counts[state]} {text}" for state, text in _STATES.items())
         print(f"{len(runs)} runs: {said}; {duration(seconds)}, {duration(training)} of training")
         print(f"records: {options.out}")
     append_to_log(options.log, result)
     return 1 if counts["failed"] else 0
+
+
+def _accuracies(runs: Sequence[Outcome]) -> list[dict[str, Any]]:
+    """The final epochs of the seeds that have records, an experiment each."""
+    correct: dict[str, list[int]] = {}
+    total = 0
+    for run in runs:
+        if run.state != "failed":
+            final = load_record(Path(run.folder)).final
+            correct.setdefault(run.experiment, []).append(final.test_correct)
+            total = final.test_total
+    return [
+        {
+            "experiment": name,
+            "n": len(scores),
+            "mean": statistics.mean(scores),
+            "sd": statistics.stdev(scores) if len(scores) > 1 else None,
+            "lowest": min(scores),
+            "total": total,
+        }
+        for name, scores in correct.items()
+    ]
+
+
+def _rows(found: list[dict[str, Any]]) -> list[tuple[object, ...]]:
+    return [
+        (
+            each["experiment"],
+            each["n"],
+            percent(each["mean"], each["total"]),
+            "-" if each["sd"] is None else spread(each["sd"], each["total"]),
+            percent(each["lowest"], each["total"]),
+        )
+        for each in found
+    ]
 
 
 def _show_plan(planned: Plan, workers: int, options: argparse.Namespace) -> int:
