@@ -544,7 +544,7 @@ def _dropped_away(self: nn.Module, x: Tensor) -> Tensor:
 DROPOUT_CHEATS: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "declared": (
         lambda: net(attribute("dropout", lambda: nn.Dropout(0.1)), drop=same),
-        "nothing random",
+        "in training mode; declared, but dropping nothing there: dropout",
     ),
     "p = 0": (lambda: net(drop=lambda s, x: F.dropout(x, 0.0, s.training)), "nothing random"),
     "p = 0.005": (lambda: net(drop=lambda s, x: F.dropout(x, 0.005, s.training)), "0.0050"),

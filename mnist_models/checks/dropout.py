@@ -10,7 +10,7 @@ from torch import Tensor
 from mnist_models.checks.blocks import name, uncovered
 from mnist_models.checks.forwards import Forwards, half, logits, noise
 from mnist_models.checks.result import CheckResult
-from mnist_models.probe import digits, relative_change, run
+from mnist_models.probe import digits, relative_change, run, walk
 from mnist_models.receptive_field.global_pooling import CHANGES
 from mnist_models.trace import Node, Operand, Taint, Trace
 from mnist_models.tracer import Replace
@@ -95,9 +95,9 @@ def check_dropout(forwards: Forwards, wanted: str) -> CheckResult:
         advice = "pass training=self.training to F.dropout, or use nn.Dropout"
         return _result(False, len(good), wanted, cause, advice)
     if not good:
-        return _result(
-            False, 0, wanted, _why_none((found, fed, effective), (two_valued, drawn, fresh))
-        )
+        cause = _why_none((found, fed, effective), (two_valued, drawn, fresh))
+        idle = "" if found else _declared(forwards)
+        return _result(False, 0, wanted, f"{cause}{idle}")
     rates = ", ".join(sorted({f"{site.share:.2g}" for site in good}))
     missing = uncovered(trace, [site.node for site in good]) if wanted == "each-block" else []
     if missing:
@@ -132,6 +132,14 @@ def _why_none(nodes: tuple[list[Node], ...], sites: tuple[list[Site], ...]) -> s
     else:
         cause = "drops only what does not change the logits"
     return f"{where} {cause}"
+
+
+def _declared(forwards: Forwards) -> str:
+    """The Dropout layers that the module has all the same, in words."""
+    names = [
+        path for path, part in walk(forwards.module).items() if "Dropout" in type(part).__name__
+    ]
+    return f"; declared, but dropping nothing there: {', '.join(names[:3])}" if names else ""
 
 
 def _random(operand: Operand | None) -> bool:
