@@ -21,12 +21,12 @@ def hidden_layers(x: Tensor) -> Tensor:
 
 
 @torch.library.custom_op("zoo::batch_norm", mutates_args=())
-def batch_norm_by_name(input: Tensor, running_mean: Tensor, training: bool) -> Tensor:  # noqa: A002
+def batch_norm_by_name(input: Tensor, running_mean: Tensor, training: bool) -> Tensor:  # noqa: A002 - the name in torch
     return input.clone()
 
 
 @torch.library.custom_op("zoo::native_dropout", mutates_args=())
-def dropout_by_name(input: Tensor, p: float, train: bool) -> tuple[Tensor, Tensor]:  # noqa: A002
+def dropout_by_name(input: Tensor, p: float, train: bool) -> tuple[Tensor, Tensor]:  # noqa: A002 - the name in torch
     return input.clone(), torch.rand_like(input) > p
 
 
@@ -146,6 +146,16 @@ COUNTED: dict[str, tuple[Callable[[], nn.Module], int]] = {
 }
 
 
+def _conjugates(self: nn.Module, x: Tensor) -> Tensor:
+    c = torch.complex(x, x)
+    return self.fc((c.conj() * c).real + torch.imag(c.conj()) - torch.imag(c))
+
+
+def _nearly_rounded(self: nn.Module, x: Tensor) -> Tensor:
+    y = x.to(torch.float8_e4m3fn)
+    return self.fc(x + y.to(x.dtype) + y.float())
+
+
 def _unrounded(self: nn.Module, x: Tensor) -> Tensor:
     if x.dtype != torch.float32:
         raise RuntimeError("expected float32")
@@ -153,6 +163,8 @@ def _unrounded(self: nn.Module, x: Tensor) -> Tensor:
 
 
 HONEST: dict[str, Callable[[], nn.Module]] = {
+    "lazy conjugates": lambda: net(head=_conjugates),
+    "eight bits": lambda: net(head=_nearly_rounded),
     "not to be rounded": lambda: net(norm=lambda s, x: s.bn1(x).to(x.dtype), head=_unrounded),
     "written in place": lambda: net(head=_in_place),
     "slow statistics": lambda: net(_slow_statistics, head=_by_statistics),
@@ -210,7 +222,7 @@ DROPOUT_CHEATS: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "undone by hand": (lambda: net(drop=_hand_made_undone), "does not change the logits"),
     "called so": (
         lambda: net(
-            drop=lambda s, x: dropout_by_name(x, 0.1, True)[0] if s.training else x  # type: ignore[no-any-return]
+            drop=lambda s, x: dropout_by_name(x, 0.1, True)[0] if s.training else x  # type: ignore[no-any-return] - custom operations have no types
         ),
         "nothing random",
     ),
