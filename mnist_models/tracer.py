@@ -29,6 +29,7 @@ _ALIASES = {"_convolution": "convolution"}  # TorchScript's name; the arguments 
 # What torch itself can do, as it was before any code of a stranger ran.
 _OPERATIONS = frozenset(name.split(".")[0] for name in torch._C._dispatch_get_all_op_names())
 _KERNELS = frozenset(torch.library._impls)
+_COMPUTES = ("CPU", "CompositeExplicitAutograd", "CompositeImplicitAutograd", "/Autograd")
 # These come with torchvision, when that is imported.
 _VISION = {"deform_conv2d", "nms", "roi_align", "roi_pool", "ps_roi_align", "ps_roi_pool"}
 
@@ -269,7 +270,8 @@ def _signature(func: Any) -> tuple[str, tuple[_Argument, ...]]:
 def _replaced_kernels() -> str:
     """An operation of torch that was given another kernel, or ""."""
     new = torch.library._impls - _KERNELS if len(torch.library._impls) > len(_KERNELS) else ()
-    ours = sorted(entry for entry in new if entry.startswith("aten/"))
+    kernels = [entry for entry in new if entry.startswith("aten/") and entry.endswith(_COMPUTES)]
+    ours = sorted(kernels)  # others are what torch itself adds later, such as for vmap
     return ours[0].split("/")[1] if ours else ""
 
 

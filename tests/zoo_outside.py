@@ -164,6 +164,7 @@ def _unrounded(self: nn.Module, x: Tensor) -> Tensor:
 
 HONEST: dict[str, Callable[[], nn.Module]] = {
     "lazy conjugates": lambda: net(head=_conjugates),
+    "vmap": lambda: net(head=lambda s, x: s.fc(torch.vmap(torch.addr)(x, x, x).mean(1) + x)),
     "eight bits": lambda: net(head=_nearly_rounded),
     "not to be rounded": lambda: net(norm=lambda s, x: s.bn1(x).to(x.dtype), head=_unrounded),
     "written in place": lambda: net(head=_in_place),
