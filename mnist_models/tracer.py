@@ -138,6 +138,9 @@ class Tracer(TorchDispatchMode):
             self.busy = False
 
     def _record(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+        if func is torch.ops.aten.fill_.Tensor and self._number(args[1]):
+            # `x[0] = 1` in torch 2.6, which makes a tensor of the number first.
+            func, args = torch.ops.aten.fill_.Scalar, (args[0], args[1].item())
         name, specs = _signature(func)
         if name in _SAME:
             return func(*args, **kwargs)
@@ -187,6 +190,12 @@ class Tracer(TorchDispatchMode):
         node.outputs = [self._operand(tensor) for tensor in outputs]
         self.trace.nodes.append(node)
         return result
+
+    def _number(self, tensor: Tensor) -> bool:
+        """A number that the code spells, of which torch made a tensor in this forward."""
+        lifts = (node for node in self.trace.nodes if node.name == "lift_fresh")
+        made = {operand.storage for node in lifts for operand in node.outputs}
+        return tensor.dim() == 0 and self._index.get(address(tensor)) in made
 
     def _write(self, node: Node, outputs: list[Tensor]) -> None:
         taint = Taint.RANDOM if node.random else Taint.NONE

@@ -98,6 +98,12 @@ def test_memory_written_in_parts_counts_exactly(change: Callable[..., Tensor]) -
     assert found.total == zoo.HONEST_COUNT, found.cause
 
 
+def test_a_stored_number_that_fills_memory_counts() -> None:
+    stored = torch.tensor(2.0)
+    found = count(zoo.net(head=lambda s, x: s.fc(x * torch.empty(()).fill_(stored))))
+    assert found.total == zoo.HONEST_COUNT + 1, found.cause
+
+
 def _written_unseen(_self: nn.Module, x: Tensor) -> Tensor:
     y = torch.empty(8)
     y.numpy()[:] = x.mean().item()
