@@ -26,6 +26,11 @@ class Taint(Flag):
     RANDOM = auto()
 
 
+# Python adds a combination to the class when it first meets it. All are there from the start:
+# what changes while a stranger's network is checked counts as the stranger's doing.
+_COMBINATIONS = tuple(map(Taint, range(2 * Taint.RANDOM.value)))
+
+
 @dataclass
 class Storage:
     """One memory block, as the trace met it.

@@ -60,6 +60,19 @@ sys.stdout = sys.stderr = Broken()
 for fd in (1, 2):
     with open(fd, "w", closefd=False) as stream: stream.write('{FORGED}\\n')
 """
+EVERY_KIND = f"""{NET}
+import torch
+class Kinds(Net):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(0.1307))
+    def forward(self, x):
+        noise, weight = torch.randn(1), self.head.weight.mean()
+        for value in (x, weight, x * weight):
+            value + self.mean, value + noise, value + self.mean + noise
+        self.mean + noise
+        return super().forward(x - self.mean)
+"""
 REGISTRAR = f"""{NET}
 from dataclasses import replace
 from mnist_models.models import EXPERIMENTS, register
@@ -120,6 +133,7 @@ class Raiser(Net):
 CASES: dict[str, tuple[str, str, Assignment, dict[str, Any]]] = {
     "honest": (HONEST, "Net", SMALL, {}),
     "meddler": (MEDDLER, "Net", TINY, {}),
+    "every kind": (EVERY_KIND, "Kinds", SMALL, {}),
     "registrar": (REGISTRAR, "Net", SMALL, {}),
     "patcher": (PATCHER, "Net", SMALL, {}),
     "late patcher": (LATE_PATCHER, "Late", SMALL, {}),
@@ -182,6 +196,13 @@ def test_patches_of_the_standard_library_change_nothing(outcomes: dict[str, Outc
 
 def test_a_file_may_register_an_experiment_of_its_own(outcomes: dict[str, Outcome]) -> None:
     assert outcomes["registrar"].passed is True
+
+
+def test_what_the_checks_note_themselves_is_not_the_stranger_s_doing(
+    outcomes: dict[str, Outcome],
+) -> None:
+    """Features, weights, constants and random numbers, mixed in every way."""
+    assert (outcomes["every kind"].cause, outcomes["every kind"].passed) == ("", True)
 
 
 def test_a_forked_copy_adds_no_second_answer(outcomes: dict[str, Outcome]) -> None:
