@@ -32,6 +32,7 @@ _KERNELS = frozenset(torch.library._impls)
 _COMPUTES = ("CPU", "CompositeExplicitAutograd", "CompositeImplicitAutograd", "/Autograd")
 # These come with torchvision, when that is imported.
 _VISION = {"deform_conv2d", "nms", "roi_align", "roi_pool", "ps_roi_align", "ps_roi_pool"}
+_VISION |= {"cuda_version"}  # asked at its import, which may be in the forward pass
 
 
 class Tracer(TorchDispatchMode):

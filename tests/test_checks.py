@@ -6,7 +6,7 @@ import random
 import subprocess
 import sys
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import pytest
@@ -21,11 +21,20 @@ from mnist_models.checks.forwards import Forwards
 from mnist_models.checks.normalisation import check_batch_norm
 from mnist_models.checks.parameters import count_parameters
 from mnist_models.checks.pooling import check_pooling
+from mnist_models.isolated import _package_state, _refuse_patches
 from mnist_models.probe import digits, preserved, randomise
 from mnist_models.receptive_field.global_pooling import global_pooling
 from tests import zoo, zoo_outside
 
 torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _package_stays_as_it_is() -> Iterator[None]:
+    """What changes in it while a stranger's network is checked counts as the stranger's doing."""
+    before = _package_state()
+    yield
+    _refuse_patches(before)
 
 
 def result(model: nn.Module, name: str, **wanted: object) -> CheckResult:

@@ -90,8 +90,8 @@ class Late(Net):
         return super().forward(x)
 """
 CONSTANT = f"""{NET}
-import mnist_models.checks.dropout
-mnist_models.checks.dropout._PLAIN |= {{"mm"}}
+import mnist_models.checks.masks
+mnist_models.checks.masks._PLAIN |= {{"mm"}}
 """
 FORKER = f"""{NET}
 os.fork()
@@ -222,7 +222,7 @@ def test_an_error_in_forward_is_for_the_checks(outcomes: dict[str, Outcome]) -> 
     ("name", "cause"),
     [
         ("patcher", "the code replaced mnist_models.checks.check_module, which belongs to"),
-        ("constant", "the code replaced mnist_models.checks.dropout._PLAIN, which belongs to"),
+        ("constant", "the code replaced mnist_models.checks.masks._PLAIN, which belongs to"),
         ("late patcher", "the code replaced mnist_models.checks.result.CheckResult.to_dict, which"),
         ("leaver", "the code ended its process (exit status 0) while importing "),
         ("late leaver", "the code ended its process (exit status 0) while running the checks, "),

@@ -162,7 +162,19 @@ def _unrounded(self: nn.Module, x: Tensor) -> Tensor:
     return self.fc(x)
 
 
+def _skipped(self: nn.Module, x: Tensor) -> Tensor:
+    return x if self.training and torch.rand(1) < 0.8 else self.bn2(x)
+
+
+def _seldom_updated() -> nn.Module:
+    """A normalisation that most forwards of training leave out."""
+    return net(last_norm=_skipped)
+
+
 HONEST: dict[str, Callable[[], nn.Module]] = {
+    "Dropout in evaluation too": lambda: net(drop=lambda s, x: F.dropout(x, 0.1)),
+    "Dropout of channels in evaluation too": lambda: net(drop=lambda s, x: F.dropout2d(x, 0.1)),
+    "left out of most forwards of training": _seldom_updated,
     "lazy conjugates": lambda: net(head=_conjugates),
     "vmap": lambda: net(head=lambda s, x: s.fc(torch.vmap(torch.addr)(x, x, x).mean(1) + x)),
     "eight bits": lambda: net(head=_nearly_rounded),

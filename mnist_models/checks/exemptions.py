@@ -53,6 +53,13 @@ class Exemptions:
         constants = [key for key, why in self._good.items() if why == "constant"]
         self._bad |= {key for key in constants[_CONSTANTS:] if key not in self._bad}
 
+    @property
+    def awaited(self) -> bool:
+        """Statistics are read that no training forward has updated so far."""
+        return any(
+            why == "statistics" and key not in self._updated for key, why in self._good.items()
+        )
+
     def holds(self, node: Node, operand: Operand) -> bool:
         """This read is exempt, and so are all others of the same storage."""
         key = address(operand.tensor)

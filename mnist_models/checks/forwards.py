@@ -45,33 +45,38 @@ class Forwards:
         """
         return logits(self.trace(training, image, seed))
 
-    def effect(self, training: bool, numbers: Iterable[int], replace: Replace) -> float:
+    def effect(
+        self, training: bool, numbers: Iterable[int], replace: Replace, seed: int = 0
+    ) -> float:
         """How far the logits move when these operations' outputs are replaced.
 
         In standard deviations of the logits.
         """
         batch = digits(BATCH, seed=20)
         table = dict.fromkeys(numbers, replace)
-        changed = run(self.module, batch, training=training, replace=table, values=False)
-        return relative_change(self.logits(training), logits(changed))
+        changed = run(self.module, batch, training=training, seed=seed, replace=table, values=False)
+        return relative_change(self.logits(training, seed=seed), logits(changed))
 
-    def effective(self, training: bool, nodes: list[Node], replace: Replace) -> list[Node]:
+    def effective(
+        self, training: bool, nodes: list[Node], replace: Replace, seed: int = 0
+    ) -> list[Node]:
         """Those whose output reaches the logits, each by itself and all together.
 
         Together, so that two which cancel each other are found out.
         """
-        kept = [n for n in nodes if self.effect(training, [n.number], replace) >= CHANGES]
+        kept = [n for n in nodes if self.effect(training, [n.number], replace, seed) >= CHANGES]
         numbers = [node.number for node in kept]
-        if len(kept) > 1 and self.effect(training, numbers, replace) < CHANGES:
+        if len(kept) > 1 and self.effect(training, numbers, replace, seed) < CHANGES:
             return []
         return kept
 
-    def lasting(self, training: bool, nodes: list[Node]) -> list[Node]:
+    def lasting(self, training: bool, nodes: list[Node], seed: int = 0) -> list[Node]:
         """Those that run in a batch as large as training and testing use, too."""
         if not nodes:
             return []
-        large = run(self.module, digits(LARGE, seed=20), training=training, values=False)
-        trace = self.trace(training)
+        batch = digits(LARGE, seed=20)
+        large = run(self.module, batch, training=training, seed=seed, values=False)
+        trace = self.trace(training, seed=seed)
         return [node for node in nodes if large.find(trace.label(node)) is not None]
 
     def mixes(self) -> bool:
@@ -82,9 +87,15 @@ class Forwards:
         here, there = self.logits(True), logits(found)
         return relative_change(here[:1], there[:1], spread=here) >= CHANGES
 
-    def depends(self, training: bool, node: Node, pick: Callable[[Node], Operand | None]) -> bool:
+    def depends(
+        self,
+        training: bool,
+        node: Node,
+        pick: Callable[[Node], Operand | None],
+        seed: int = 0,
+    ) -> bool:
         """An input of this operation differs between two images."""
-        other = self.trace(training, image=1).nodes
+        other = self.trace(training, image=1, seed=seed).nodes
         if node.number >= len(other) or other[node.number].name != node.name:
             return True  # the image decided what runs
         here, there = pick(node), pick(other[node.number])

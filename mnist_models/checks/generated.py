@@ -27,7 +27,12 @@ def random_weights(first: Trace, second: Trace) -> int:
         return 0
     reach = first.ancestors(first.logits.writers)
     counts: dict[int, int] = {}
-    weights = {operand.storage for node in first.nodes for operand in _weights(node)}
+    weights = {
+        operand.storage
+        for node in first.nodes
+        for operand in _weights(node)
+        if not _by_image(node, operand)
+    }
     roots = {
         number
         for operand_storage in weights
@@ -44,6 +49,15 @@ def random_weights(first: Trace, second: Trace) -> int:
         if node.number in roots or _same(node, second):
             counts[out.storage] = max(counts.get(out.storage, 0), math.prod(out.shape))
     return sum(counts.values())
+
+
+def _by_image(node: Node, operand: Operand) -> bool:
+    """Each image of the batch is multiplied with numbers of its own, as by a mask of Dropout."""
+    if node.name in _WEIGHING:
+        return False
+    features = next(other for other in node.inputs if Taint.IMAGE in other.taint)
+    alike = operand.shape[:1] == features.shape[:1] and len(operand.shape) == len(features.shape)
+    return alike and operand.stride[:1] != (0,)
 
 
 def _floating(operand: Operand) -> bool:

@@ -23,6 +23,7 @@ from mnist_models.probe import buffers, digits, grey_levels, parameters, randomi
 from mnist_models.trace import Node, Operand, Taint, Trace, address
 
 _TRAINED = 10_000  # batches after which a network counts as trained
+_SEEDS = 16  # forwards of training in which a block that half of them skip surely runs once
 _LITERALS = 32  # distinct numbers in the code of an honest forward pass; more spell weights out
 
 
@@ -77,9 +78,6 @@ def _count(module: nn.Module) -> Count:
     again = run(module, digits(4, seed=50), seed=1)
     if (cause := unseen_write(evaluation.first) or unseen_write(training.first)) is not None:
         return Count(None, cause)
-    for trace in (training.first, *last):
-        if trace.opaque:
-            return Count(None, trace.opaque)
     registered = Elements()
     for tensor in parameters(module).values():
         registered.add(tensor)
@@ -88,6 +86,10 @@ def _count(module: nn.Module) -> Count:
     exempt.learn(training.first, training.second)
     for trace in last:
         exempt.learn(trace, trace)
+    last += _until_updated(module, exempt)
+    for trace in (training.first, *last):
+        if trace.opaque:
+            return Count(None, trace.opaque)
     traces = [evaluation.first, evaluation.second, training.first, training.second, *last]
     stored, readers = _stored(traces, registered, exempt)
     parts = {
@@ -127,6 +129,17 @@ def _other_ways(module: nn.Module) -> list[Trace]:
         run(module, few, grad=True, values=False),
         run(module, few, inference=True, values=False),
     ]
+
+
+def _until_updated(module: nn.Module, exempt: Exemptions) -> list[Trace]:
+    """Further forwards of training, for blocks that it leaves out at random."""
+    found: list[Trace] = []
+    for seed in range(1, _SEEDS):
+        if not exempt.awaited:
+            break
+        found.append(run(module, digits(4, seed=50), training=True, seed=seed, values=False))
+        exempt.learn(found[-1], found[-1])
+    return found
 
 
 def _listed(readers: Counter[str]) -> str:
