@@ -273,6 +273,26 @@ def test_check(command: Command, tmp_path: Path) -> None:
     assert "  | ::error::not mine" in done.err  # behind a prefix: no CI runner obeys it
 
 
+@pytest.mark.parametrize("mode", ["", "if self.training: "])
+def test_a_forward_that_crashes_is_told_once(command: Command, tmp_path: Path, mode: str) -> None:
+    (tmp_path / "mine.py").write_text(
+        "from torch import nn\n"
+        "class Net(nn.Linear):\n"
+        "    def __init__(self): super().__init__(784, 10)\n"
+        "    def forward(self, x):\n"
+        f"        {mode}x = x.flatten(1)[:, :99]\n"
+        "        return super().forward(x.flatten(1))\n"
+    )
+    target = tmp_path / "mine.py:Net"
+    text = " ".join(command("check", target).out.split())
+    assert text.count("cannot be multiplied") == 1
+    assert text.count("nothing was measured, see ") >= 2
+    checks = command("check", target, "--json").json["checks"]
+    crashed = [check for check in checks if "cannot be multiplied" in check["cause"]]
+    assert len(crashed) == text.count("nothing was measured, see ") + 1
+    assert all(check["help"] for check in crashed)
+
+
 def test_check_takes_an_assignment_from_toml(command: Command, tmp_path: Path) -> None:
     rules = tmp_path / "rules.toml"
     rules.write_text('parameters = "< 7000"\n')

@@ -14,7 +14,7 @@ from mnist_models.badges import Badge
 from mnist_models.checks.result import CheckResult
 from mnist_models.cli.actions import annotate, escape, markdown_table, summarise, write_outputs
 from mnist_models.isolation import Outcome
-from mnist_models.tables import verdict
+from mnist_models.tables import reasons, verdict
 
 _MARKS = {True: "pass", False: "FAIL", None: "unknown"}
 _WORDS = {True: "true", False: "false", None: "unknown"}
@@ -35,10 +35,8 @@ def report_outcome(outcome: Outcome, title: str) -> None:
         annotate(said, title="check", file=file, line=line)
     else:
         summarise_checks(f"{outcome.target} {verdict(outcome.checks, title)}", outcome.checks)
-    for check in outcome.checks:
-        if check.passed is not True:
-            said = f"{check.cause}. {check.help}".strip()
-            annotate(said, title=check.name, file=file, line=line)
+    for check, said in reasons(outcome.checks):
+        annotate(said, title=check.name, file=file, line=line)
     field = outcome.measurements["receptive_field"]["before_pooling"]
     parameters = outcome.measurements["parameters"]
     write_outputs(
