@@ -9,7 +9,8 @@ from functools import cache
 from torch import nn
 
 from mnist_models.assignment import CARD
-from mnist_models.checks import Measurements, measure
+from mnist_models.checks import CheckResult, Measurements, check_against, measure
+from mnist_models.checks.record import check_record
 from mnist_models.models import EXPERIMENTS, Claim, Experiment, System
 from mnist_models.record import Record
 from mnist_models.report.markdown import table
@@ -40,6 +41,8 @@ class Row:
         found: the aggregate of its records, against this project's card; None without records.
         difference: of an ablation, to what it ablates, over the seeds that both have.
         best: what its best epochs have, chosen on the test images; None without records.
+        broken: of this project's own, which nothing excuses: the checks on its network and its
+            records that do not pass on its assignment, and those on its network on the card.
     """
 
     experiment: Experiment
@@ -49,6 +52,7 @@ class Row:
     found: Aggregate | None
     difference: Comparison | None = None
     best: Best | None = None
+    broken: tuple[str, ...] = ()
 
     @property
     def reproduced(self) -> bool | None:
@@ -89,7 +93,23 @@ def _row(experiment: Experiment, records: Mapping[str, Sequence[Record]]) -> Row
         aggregate(group, CARD) if group else None,
         compare(group, base),
         best(group),
+        _broken(experiment, group),
     )
+
+
+def _broken(experiment: Experiment, records: Sequence[Record]) -> tuple[str, ...]:
+    if experiment.source is not None:
+        return ()
+    checks = [check for found in _checked(experiment) for check in found]
+    checks += [each for record in records for each in check_record(record, experiment.assignment)]
+    said = {False: "", None: " (unknown)"}
+    return tuple(dict.fromkeys(f"{c.name}{said[c.passed]}" for c in checks if c.passed is not True))
+
+
+@cache
+def _checked(experiment: Experiment) -> list[list[CheckResult]]:
+    """The checks on its network, made once."""
+    return check_against(experiment.build(), [experiment.assignment, CARD])[0]
 
 
 def systems(*, published: bool) -> list[System]:
@@ -228,8 +248,20 @@ def _step(row: Row) -> str:
         f"{_pixels(row.before)} / {_pixels(row.after)}\n\n"
         f"- Target: {experiment.target}\n"
         f"- Result: {_result(row.found)}{claim}.\n"
-        f"- Analysis: {experiment.analysis}\n\n"
+        f"- Analysis: {experiment.analysis}\n"
+        f"{_misses(row)}\n"
     )
+
+
+def _misses(row: Row) -> str:
+    return f"- Limits: {limits(row)}.\n" if row.broken else ""
+
+
+def limits(row: Row) -> str:
+    """Whether one of this project's own keeps its limits, in words."""
+    if row.broken:
+        return f"**not kept**: {', '.join(row.broken)}"
+    return "kept" if row.found else "kept by the network"  # what is asked of a training is unknown
 
 
 def _result(found: Aggregate | None) -> str:
