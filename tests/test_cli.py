@@ -337,6 +337,31 @@ def test_verify_reads_published_records(command: Command, mnist_root: Path, tmp_
     assert "restore those files with git, or train those seeds again" in done.out
 
 
+def test_verify_is_short_where_runs_are_only_trials(
+    command: Command, run: Path, mnist_root: Path
+) -> None:
+    """One on other images, and one by another recipe whose weights are damaged too."""
+    other = run / "mnist-test" / "attempt-3" / "seed-0"
+    shutil.copytree(REPOSITORY / "records" / "mnist-test" / "attempt-3" / "seed-0", other)
+    edit(other, lambda table: table["recipe"].update(label_smoothing=0.25))
+    for path in other.glob("*.safetensors"):
+        path.unlink()
+    options = ("verify", "--records", run, "--data-root", mnist_root, "--workers", 1)
+    problems = [each["problems"] for each in command(*options, "--json").json["records"]]
+    assert [len(each) for each in problems] == [2, 4]
+    done = command(*options)
+    assert done.status == 1
+    failed = [line for line in done.out.splitlines() if line.startswith("FAIL: ")]
+    assert [line.removesuffix(" problems, which --verbose lists") for line in failed] == [
+        f"FAIL: {run / FOLDER}: a trial, scored on digits (test): 2",
+        f"FAIL: {other}: a trial, label_smoothing is 0.25, expected 0.0: 4",
+    ]
+    assert "score it with evaluate" in done.out
+    assert "restore those files with git" not in done.out
+    out = command(*options, "--verbose").out
+    assert all(f"FAIL: {problem}" in out for problem in (*problems[0], *problems[1]))
+
+
 def test_bench(command: Command, mnist_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def cut(*arguments: Any, validation: bool) -> Dataset:
         data = load_data(*arguments, validation=validation)
