@@ -179,7 +179,12 @@ def test_check_gives_summary_outputs_and_badges(
     assert {p.stem for p in Path("made/badges").glob("*.svg")} >= {"check", "dropout", "parameters"}
     for path in Path("made/badges").glob("*.svg"):
         ET.parse(path)
-    assert commands(capsys.readouterr().err) == []
+    said = capsys.readouterr()
+    assert commands(said.err) == []
+    listed = re.findall(r"^(.*): written$", said.out, flags=re.MULTILINE)
+    assert sorted(listed) == sorted(map(str, Path("made/badges").iterdir()))
+    assert main(["check", "model.py:Net", "--badges", "made/badges", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["passed"] is True  # nothing else
 
 
 def test_a_failing_check_is_marked_where_the_network_is_defined(

@@ -217,7 +217,9 @@ def _check_one(options: argparse.Namespace) -> int:
             print("epochs and accuracy are checked on a record: train and evaluate --assignment")
     _show_output(outcome.output)
     if options.badges:
-        write_badges(outcome, options.badges)
+        for path in write_badges(outcome, options.badges):
+            if not options.json:
+                print(f"{plain(path)}: written")
     report_outcome(outcome, title)
     return outcome.exit_status
 

@@ -58,8 +58,8 @@ def summarise_checks(heading: str, checks: Sequence[CheckResult]) -> None:
     summarise(f"### {escape(heading)}\n\n{markdown_table(_HEADER, rows)}")
 
 
-def write_badges(outcome: Outcome, folder: Path) -> None:
-    """Write a badge for each check, and one for all of them, as SVG and JSON.
+def write_badges(outcome: Outcome, folder: Path) -> list[Path]:
+    """Write a badge for each check, and one for all of them, as SVG and JSON; gives the files.
 
     Raises:
         OSError: the folder or a file in it cannot be written.
@@ -67,9 +67,11 @@ def write_badges(outcome: Outcome, folder: Path) -> None:
     said = {True: "passing", False: "failing", None: "unknown"}
     whole = Badge("check", outcome.assignment, said[outcome.passed], outcome.passed)
     folder.mkdir(parents=True, exist_ok=True)
-    for badge in (whole, *map(check_badge, outcome.checks)):
-        for name, text in badge.files().items():
-            write_atomically(folder / name, text.encode())
+    badges = (whole, *map(check_badge, outcome.checks))
+    texts = {folder / name: text for badge in badges for name, text in badge.files().items()}
+    for path, text in texts.items():
+        write_atomically(path, text.encode())
+    return list(texts)
 
 
 def check_badge(check: CheckResult) -> Badge:
