@@ -24,6 +24,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from mnist_models.files import refusal
+
 MIRRORS: tuple[str, ...] = ()  # asked instead of torchvision's where there are any
 _ROUNDS = 2  # over all mirrors
 _TIMEOUT = 10.0  # seconds without an answer, or without a further byte
@@ -231,6 +233,6 @@ def _store(path: Path, content: bytes) -> None:
             part.unlink(missing_ok=True)
     except OSError as error:
         raise DataError(
-            f"{path}: downloaded, but cannot be stored: {error.strerror}; make the folder "
-            "writable, or point --data-root or MNIST_ROOT at one that is"
+            f"{path}: downloaded, but cannot be stored: {refusal(error)}; make room, or the "
+            "folder writable, or point --data-root or MNIST_ROOT at one that is"
         ) from error

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from mnist_models.files import refusal
 from mnist_models.models import find_experiment
 
 _MAGIC = re.compile(r"^\s*[!%]|=\s*[!%]")
@@ -85,7 +86,7 @@ def _import_file(path: Path, shown: str) -> ModuleType:
     try:
         tree = ast.parse(path.read_bytes(), filename=str(path))
     except OSError as error:
-        raise NotLoadedError(f"cannot read {shown}: {error.strerror}") from None
+        raise NotLoadedError(f"cannot read {shown}: {refusal(error)}") from None
     except SyntaxError as error:
         line = f"line {error.lineno}: " if error.lineno else ""
         said = f"{shown} is not valid Python: {line}{error.msg}"

@@ -297,9 +297,15 @@ def test_what_cannot_be_written_is_said(
 ) -> None:
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(runner.folder))
     assert main(["check", "nowhere.py:Net"]) == 2
-    assert f"Is a directory: '{runner.folder}'" in capsys.readouterr().err
+    said = f"{runner.folder} cannot be written: a folder is there where a file is expected; choose"
+    assert f"{said} another GITHUB_STEP_SUMMARY" in capsys.readouterr().err
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", "/dev/full")
+    assert main(["check", "nowhere.py:Net"]) == 2
+    said = "/dev/full cannot be written: the disk is full; make room there, or choose another"
+    assert f"{said} GITHUB_STEP_SUMMARY" in capsys.readouterr().err
+    monkeypatch.delenv("GITHUB_STEP_SUMMARY")
     model("x = 1")
     assert main(["check", "model.py:x", "--badges", "model.py/badges"]) == 2
     said = capsys.readouterr().err
-    assert "error: [Errno 20] Not a directory" in said
+    assert "error: model.py/badges cannot be written: a part of the path is a file" in said
     assert "::error title=error::" in said

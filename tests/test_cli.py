@@ -116,6 +116,7 @@ def run(digits_runs: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(digits_runs, tmp_path / "runs"))
 
 
+DIGITS = ["--dataset", "digits", "--epochs", "1"]
 FOLDER = Path("digits-test") / "steps-3" / "seed-0"
 
 
@@ -193,12 +194,41 @@ def test_train_json_has_every_check_of_the_card(command: Command, run: Path) -> 
         (["summary", "nowhere.py:Net"], "there is no file 'nowhere.py'"),
         (["bench", "--steps", "0"], "expected a whole number from 1"),
         (["train", "--data-root", "~nouser/x"], "nouser"),
+        (["check", "steps-1", "--badges", "/proc/x"], "/proc/x cannot be written: no file or"),
+        (["check", "steps-1", "--badges", __file__], "a file is there where a folder is expected"),
+        (["check", "steps-1", "--assignment", "no.toml"], "no.toml: there is no such file"),
+        (["evaluate", __file__], f"{__file__} is no folder; expected one such as train leaves"),
+        (["train", *DIGITS, "--out", "/proc/x"], "no file or folder can be made there; choose"),
+        (["train", *DIGITS, "--out", __file__], "a part of the path is a file where a folder is"),
+        (["sweep", "steps-3", *DIGITS, "--out", "/proc/x"], "/proc/x cannot be written: no file"),
+        (["sweep", "steps-3", *DIGITS, "--log", "/dev/null"], "/dev/null cannot be written: it is"),
+        (["report", "--root", "/proc/x"], "README.md: there is no such file or folder; choose"),
     ],
 )
 def test_bad_input_is_status_2(command: Command, arguments: list[str], message: str) -> None:
     done = command(*arguments)
     assert done.status == 2
     assert message in done.err
+    assert "Errno" not in done.err
+    assert done.err.count("error: ") == 1
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("more", [[], ["--json"]])
+def test_a_full_disk_under_what_is_printed_is_said(more: list[str], unbuffered: str) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "mnist_models", "list", *more],
+            cwd=REPOSITORY,
+            env=os.environ | {"PYTHONUNBUFFERED": unbuffered},
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 2
+    said = "error: what is printed cannot be written: the disk is full; make room there, or print"
+    assert done.stderr == f"{said} elsewhere\n"
 
 
 def test_no_cuda_is_said(command: Command, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -299,7 +299,7 @@ def test_file_of_this_package_is_not_imported_twice() -> None:
 
 
 def test_unreadable(tmp_path: Path) -> None:
-    with pytest.raises(NotLoadedError, match=r"cannot read .*: No such file or directory"):
+    with pytest.raises(NotLoadedError, match=r"cannot read .*: there is no such file"):
         load_file(tmp_path / "model.py")
     write(tmp_path, {"model.py": ""})
     (tmp_path / "model.py").write_bytes(b"x = '\xff\xfe'")

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from mnist_models.assignment import ASSIGNMENTS, Assignment, AssignmentError
+from mnist_models.atomic import make_folder
 from mnist_models.cli.actions import disarmed, plain
 from mnist_models.cli.expectations import run_check_all
 from mnist_models.cli.options import (
@@ -196,7 +197,7 @@ def run_check(options: argparse.Namespace) -> int:
 
 def _check_one(options: argparse.Namespace) -> int:
     if options.badges:
-        options.badges.mkdir(parents=True, exist_ok=True)  # or say so before, not after
+        make_folder(options.badges, "--badges")  # or say so before, not after
     try:
         assignment = assignment_of(options)
     except AssignmentError as error:

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from mnist_models.atomic import write_atomically
+from mnist_models.atomic import make_folder, write_atomically
 from mnist_models.cli.actions import plain
 from mnist_models.cli.options import (
     Commands,
@@ -162,6 +162,8 @@ def run_search(options: argparse.Namespace) -> int:
     sampled = any(isinstance(setting, Range) for setting in options.vary)
     if sampled and options.arms is None:
         raise UsageError("a range holds any number of arms: say how many, such as --arms 40")
+    if options.log:  # before hours of work
+        make_folder(options.log, "--log")
     options.val = True
     data, _ = load_noting(options, torch.device("cpu"))
     question = Question(
@@ -243,7 +245,7 @@ def _show(study: Any, name: str, options: argparse.Namespace) -> None:
     found = arms(study)
     result = log(name, study.user_attrs["question"], found)
     if options.log:
-        options.log.mkdir(parents=True, exist_ok=True)
+        make_folder(options.log, "--log")
         text = json.dumps(result, indent=1, allow_nan=False) + "\n"
         write_atomically(options.log / f"{name}.json", text.encode())
     if options.json:

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-from mnist_models.atomic import write_atomically
+from mnist_models.atomic import make_folder, write_atomically
 from mnist_models.badges import Badge
 from mnist_models.checks.result import CheckResult
 from mnist_models.cli.actions import annotate, escape, markdown_table, summarise, write_outputs
@@ -66,7 +66,7 @@ def write_badges(outcome: Outcome, folder: Path) -> list[Path]:
     """
     said = {True: "passing", False: "failing", None: "unknown"}
     whole = Badge("check", outcome.assignment, said[outcome.passed], outcome.passed)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     badges = (whole, *map(check_badge, outcome.checks))
     texts = {folder / name: text for badge in badges for name, text in badge.files().items()}
     for path, text in texts.items():
