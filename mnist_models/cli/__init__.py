@@ -33,7 +33,7 @@ from mnist_models.cli import (
     training,
 )
 from mnist_models.cli.actions import annotate, plain
-from mnist_models.cli.options import UsageError, show_json
+from mnist_models.cli.options import Stopped, UsageError, show_json
 from mnist_models.data import DataError
 from mnist_models.figures import FigureError
 from mnist_models.files import in_words
@@ -129,8 +129,9 @@ def main(arguments: list[str] | None = None) -> int:
             status: int = options.run(options)
         sys.stdout.flush()
         return status
-    except KeyboardInterrupt:
-        print("\nstopped", file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        if not isinstance(stop, Stopped):
+            print("\nstopped", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader left, and the verdict with it: never a success
         _end_output()

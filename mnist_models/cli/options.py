@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 import torch
 
@@ -27,6 +28,18 @@ MOST_SEEDS = 1000  # months of training: a slip of the finger
 
 class UsageError(ValueError):
     """Arguments that are each sound, but not together."""
+
+
+class Stopped(KeyboardInterrupt):
+    """Ctrl-C, where the command itself has said how to go on."""
+
+
+def say_stopped(stop: KeyboardInterrupt | SystemExit, said: str) -> NoReturn:
+    """Say how to go on after Ctrl-C or SIGTERM; the process ends as that would have ended it."""
+    print(f"stopped{said}", file=sys.stderr)
+    if isinstance(stop, KeyboardInterrupt):
+        raise Stopped from stop
+    raise stop
 
 
 def declare(

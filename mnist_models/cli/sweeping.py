@@ -27,6 +27,7 @@ from mnist_models.cli.options import (
     append_to_log,
     declare,
     read_log,
+    say_stopped,
     seeds,
     show_json,
     whole,
@@ -128,14 +129,10 @@ def _train(planned: Plan, where: Sequence[Place], options: argparse.Namespace) -
                     if outcome.state == "failed":
                         said = f"{outcome.experiment} seed {outcome.seed} failed: {outcome.cause}"
                         bar.write(plain(said), file=sys.stderr)
-        except (KeyboardInterrupt, SystemExit):  # Ctrl-C, SIGTERM
+        except (KeyboardInterrupt, SystemExit) as stop:  # Ctrl-C, SIGTERM
             bar.close()
-            print(
-                f"stopped after {len(outcomes)} of {len(planned.jobs)} runs; the same command "
-                "goes on",
-                file=sys.stderr,
-            )
-            raise
+            done = f"{len(outcomes)} of {len(planned.jobs)} runs"
+            say_stopped(stop, f" after {done}; the same command goes on")
     return outcomes
 
 
