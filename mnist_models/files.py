@@ -9,6 +9,8 @@ import errno
 import stat
 from pathlib import Path
 
+from mnist_models.plural import counted
+
 _FULL = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "this user's share of the disk is full"}
 _REFUSALS = _FULL | {
     errno.ENOENT: "there is no such file or folder",
@@ -40,7 +42,9 @@ def read_whole(path: Path, most: int) -> bytes:
     if not stat.S_ISREG(found.st_mode):
         raise NotReadError("it is no regular file")
     if found.st_size > most:
-        raise NotReadError(f"it has {found.st_size:,} bytes, and at most {most:,} are read")
+        raise NotReadError(
+            f"it has {counted(found.st_size, 'byte')}, and at most {most:,} are read"
+        )
     return path.read_bytes()
 
 

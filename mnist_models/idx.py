@@ -25,6 +25,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from mnist_models.files import refusal
+from mnist_models.plural import counted
 
 MIRRORS: tuple[str, ...] = ()  # asked instead of torchvision's where there are any
 _ROUNDS = 2  # over all mirrors
@@ -178,7 +179,7 @@ def _problem(content: bytes, file: RawFile) -> str | None:
         return None
     other = [known.name for known in TRAIN_FILES + TEST_FILES if known.md5 == md5]
     hint = f" (that is {other[0]})" if other else ""
-    return f"found {len(content):,} bytes with md5 {md5}{hint}"
+    return f"found {counted(len(content), 'byte')} with md5 {md5}{hint}"
 
 
 def _download(root: Path, file: RawFile, progress: bool) -> bytes:

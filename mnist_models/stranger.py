@@ -19,6 +19,7 @@ from torch import nn
 
 from mnist_models.files import refusal
 from mnist_models.models import find_experiment
+from mnist_models.plural import counted
 
 _MAGIC = re.compile(r"^\s*[!%]|=\s*[!%]")
 _OF_A_NOTEBOOK = (
@@ -190,7 +191,7 @@ def _kind(value: Any) -> str:
     if isinstance(value, type):
         return f"the class {value.__name__}"
     if isinstance(value, list | tuple):
-        return f"a {type(value).__name__} of {len(value)} elements"
+        return f"a {type(value).__name__} of {counted(len(value), 'element')}"
     return f"an object of type {type(value).__name__}"
 
 

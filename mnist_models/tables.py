@@ -84,6 +84,8 @@ def verdict(checks: Sequence[CheckResult], title: str) -> str:
         return f"does not keep {title}: {', '.join(failed)}"
     if unknown:
         return f"not known to keep {title}: {', '.join(unknown)} could not be measured"
+    if len(checks) == 1:
+        return f"keeps {title}: the one check passes"
     return f"keeps {title}: all {len(checks)} checks pass"
 
 

@@ -38,7 +38,7 @@ def test_sweeps_are_shown_only_where_they_were_measured(tmp_path: Path) -> None:
     (tmp_path / SWEEPS).write_text(json.dumps([sweep]))
     line = scale({}, tmp_path)["sweeps"].splitlines()[-1]
     assert line == (
-        "| `a`, `b` | 4 | 60 | 2 | 1 | 1 | 100 s | 3 min | 1.80 | cpu: some, 1 threads |"
+        "| `a`, `b` | 4 | 60 | 2 | 1 | 1 | 100 s | 3 min | 1.80 | cpu: some, 1 thread |"
     )
 
 

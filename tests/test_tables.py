@@ -48,7 +48,7 @@ def test_what_keeps_several_checks_from_measuring_is_told_once() -> None:
 
 
 def test_verdicts() -> None:
-    assert verdict([GOOD], "the card") == "keeps the card: all 1 checks pass"
+    assert verdict([GOOD], "the card") == "keeps the card: the one check passes"
     assert verdict([GOOD, BAD, LOST], "the card") == "does not keep the card: dropout"
     assert verdict([GOOD, LOST], "x").startswith("not known to keep x: receptive-field")
     assert percent(9_955, 10_000) == "99.55 %"

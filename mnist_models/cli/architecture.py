@@ -22,6 +22,7 @@ from mnist_models.cli.options import (
 from mnist_models.cli.verdicts import report_outcome, write_badges
 from mnist_models.isolation import check_target, not_checked, summarise_target
 from mnist_models.models import EXPERIMENTS
+from mnist_models.plural import counted
 from mnist_models.tables import check_table, table, verdict
 
 _MEBIBYTE = 1 << 20
@@ -128,7 +129,7 @@ def run_summary(options: argparse.Namespace) -> int:
 
 
 def _pixels(field: int | None) -> str:
-    return "unknown" if field is None else f"{field} pixels"
+    return "unknown" if field is None else counted(field, "pixel")
 
 
 def _field_table(rows: list[dict[str, object]]) -> str:

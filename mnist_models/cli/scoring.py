@@ -32,6 +32,7 @@ from mnist_models.cli.places import add_workers, local_workers
 from mnist_models.data import Dataset, Source
 from mnist_models.evaluate import Verdict, evaluate, evaluate_from, published, verify
 from mnist_models.models import EXPERIMENTS
+from mnist_models.plural import counted
 from mnist_models.record import FILE_NAME, Record, load_record
 from mnist_models.schema import differences
 from mnist_models.tables import check_table, table
@@ -130,7 +131,8 @@ def run_verify(options: argparse.Namespace) -> int:
     epochs = sum(len(result.epochs) for result in results)
     problems = sum(len(result.problems) for result in results)
     print(
-        f"verify: {len(results)} records, {epochs} stored epochs scored again, {problems} problems"
+        f"verify: {counted(len(results), 'record')}, {counted(epochs, 'stored epoch')} scored "
+        f"again, {counted(problems, 'problem')}"
     )
     return 0 if passed else 1
 

@@ -31,6 +31,7 @@ from mnist_models.cli.training import add_dataset, load_noting
 from mnist_models.data import Source
 from mnist_models.job import alone_in
 from mnist_models.models import find_experiment
+from mnist_models.plural import counted
 from mnist_models.search.candidate import refuse_slips
 from mnist_models.search.log import log
 from mnist_models.search.loop import Effort, search
@@ -228,7 +229,9 @@ class _Bar:
 
     def _progress(self, runs: int, progress: Progress) -> None:
         self._bar.n = self._before + progress.finished
-        self._bar.set_postfix_str(f"{progress.states.total()} of {runs} runs of these arms")
+        self._bar.set_postfix_str(
+            f"{progress.states.total()} of {counted(runs, 'run')} of these arms"
+        )
 
     def tell(self, arm: Arm) -> None:
         """Write what became of an arm above the bar."""

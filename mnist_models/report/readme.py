@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from mnist_models.figures.catalogue import FOLDER, Picture, catalogue
+from mnist_models.plural import singular
 from mnist_models.project import colab_url
 from mnist_models.record import Record
 from mnist_models.report.frontier import frontier
@@ -91,7 +92,7 @@ def index(records: Mapping[str, Sequence[Record]]) -> str:
             str(len(record.epochs)),
             ", ".join(f"{epoch.test_correct:,}" for epoch in record.epochs[-3:]),
             percent(record.final.test_correct, record.final.test_total),
-            record.provenance.device,
+            singular(record.provenance.device),
         )
         for group in records.values()
         for record in group

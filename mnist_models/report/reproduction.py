@@ -12,6 +12,7 @@ from mnist_models.assignment import CARD
 from mnist_models.checks import CheckResult, Measurements, check_against, measure
 from mnist_models.checks.record import check_record
 from mnist_models.models import EXPERIMENTS, Claim, Experiment, System
+from mnist_models.plural import counted
 from mnist_models.record import Record
 from mnist_models.report.markdown import table
 from mnist_models.report.status import LAST, SHARE, accuracy, intervals
@@ -181,7 +182,8 @@ def _difference(row: Row) -> str:
     base, found = row.experiment.ablates, row.difference
     if found is None:
         return f"none; compare `{base}`"
-    text = f"{100 * found.mean / found.total:+.2f} points against `{base}`, n = {found.seeds} pairs"
+    points = f"{100 * found.mean / found.total:+.2f} points"
+    text = f"{points} against `{base}`, n = {counted(found.seeds, 'pair')}"
     if found.interval is not None:
         low, high = (f"{100 * bound / found.total:+.2f}" for bound in found.interval)
         text += f", 95 % interval {low} to {high}"
@@ -267,5 +269,7 @@ def limits(row: Row) -> str:
 def _result(found: Aggregate | None) -> str:
     if found is None:
         return "no record yet"
-    text = f"{accuracy(found)}; {_kept(found)} seeds kept {SHARE} in each of the {LAST}"
-    return text if found.seeds == 1 else f"{text} (95 % intervals: {intervals(found)})"
+    one = found.seeds == 1
+    kept = f"{_kept(found)} {'seed' if one else 'seeds'}"
+    text = f"{accuracy(found)}; {kept} kept {SHARE} in each of the {LAST}"
+    return text if one else f"{text} (95 % intervals: {intervals(found)})"

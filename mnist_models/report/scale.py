@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mnist_models.cost import Cost, costs, duration
+from mnist_models.plural import singular
 from mnist_models.record import Record
 from mnist_models.report.markdown import ReportError, table
 
@@ -44,7 +45,7 @@ def _cost_table(found: Sequence[Cost]) -> str:
             str(cost.epochs),
             duration(cost.run_seconds),
             duration(100 * cost.run_seconds),
-            "; ".join(cost.devices) + (", side by side" if cost.stacked else ""),
+            "; ".join(map(singular, cost.devices)) + (", side by side" if cost.stacked else ""),
         )
         for cost in found
     ]
@@ -117,5 +118,5 @@ def _sweep_line(sweep: Mapping[str, Any]) -> tuple[str, ...]:
         duration(wall),
         duration(training),
         f"{training / wall:.2f}",
-        str(sweep["device"]),
+        singular(str(sweep["device"])),
     )
