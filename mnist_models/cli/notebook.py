@@ -98,7 +98,7 @@ def _check(options: argparse.Namespace, names: list[str], records: dict[str, lis
     for problem in found:
         print(plain(problem), file=sys.stderr)
     if not found:
-        print(f"{counted(len(names), 'notebook')}: as sources and records give")
+        print(f"{counted(len(names), 'notebook')}: what sources and records give")
     return 1 if found else 0
 
 
