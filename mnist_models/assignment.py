@@ -15,7 +15,7 @@ from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any, Literal
 
-from mnist_models.files import read_whole
+from mnist_models.files import read_whole, refusal
 
 IMAGES = 10_000  # the MNIST test set: accuracy limits are counted in its images
 
@@ -136,7 +136,12 @@ def read_assignment(path: Path) -> Assignment:
     try:
         text = read_whole(path, _MOST).decode("utf-8-sig")  # Notepad begins a file with a mark
         table = tomllib.loads(text)
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise AssignmentError(
+            f"cannot read the assignment {path}: {refusal(error)}; expected a TOML file, or one of "
+            f"{', '.join(ASSIGNMENTS)}"
+        ) from error
+    except UnicodeDecodeError as error:
         raise AssignmentError(f"cannot read the assignment {path}: {error}") from error
     except RecursionError:
         raise AssignmentError(f"{path} is not valid TOML: brackets within brackets") from None

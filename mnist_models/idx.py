@@ -24,6 +24,9 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from mnist_models.files import refusal
+from mnist_models.plural import counted
+
 MIRRORS: tuple[str, ...] = ()  # asked instead of torchvision's where there are any
 _ROUNDS = 2  # over all mirrors
 _TIMEOUT = 10.0  # seconds without an answer, or without a further byte
@@ -176,7 +179,7 @@ def _problem(content: bytes, file: RawFile) -> str | None:
         return None
     other = [known.name for known in TRAIN_FILES + TEST_FILES if known.md5 == md5]
     hint = f" (that is {other[0]})" if other else ""
-    return f"found {len(content):,} bytes with md5 {md5}{hint}"
+    return f"found {counted(len(content), 'byte')} with md5 {md5}{hint}"
 
 
 def _download(root: Path, file: RawFile, progress: bool) -> bytes:
@@ -231,6 +234,6 @@ def _store(path: Path, content: bytes) -> None:
             part.unlink(missing_ok=True)
     except OSError as error:
         raise DataError(
-            f"{path}: downloaded, but cannot be stored: {error.strerror}; make the folder "
-            "writable, or point --data-root or MNIST_ROOT at one that is"
+            f"{path}: downloaded, but cannot be stored: {refusal(error)}; make room, or the "
+            "folder writable, or point --data-root or MNIST_ROOT at one that is"
         ) from error

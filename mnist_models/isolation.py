@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 
 from mnist_models.assignment import Assignment
 from mnist_models.checks.result import CheckResult, overall
+from mnist_models.files import refusal
 from mnist_models.plain import one_line, sanitise
 from mnist_models.supervision import Ending, supervise
 
@@ -218,7 +219,7 @@ def _place(target: str) -> dict[str, str]:
     try:
         is_file, is_folder = path.is_file(), path.is_dir()
     except OSError as error:
-        raise ValueError(f"{target!r} cannot be looked up: {error}") from None
+        raise ValueError(f"{target!r} cannot be looked up: {refusal(error)}") from None
     dotted = named and all(part.isidentifier() for part in where.split("."))
     package = dotted and (path / "__init__.py").is_file()
     if is_folder and not package and (named or os.sep in target):

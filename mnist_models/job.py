@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from filelock import FileLock, Timeout
 
+from mnist_models.atomic import writing
 from mnist_models.data import Dataset, Source, load_source
 from mnist_models.models import Experiment
 from mnist_models.record import (
@@ -120,20 +121,18 @@ def alone_in(folder: Path) -> Iterator[None]:
 
     Raises:
         LockedError: another process holds it.
-        OSError: it cannot be written.
+        NotWrittenError: it cannot be written.
     """
     lock = FileLock(folder / _LOCK)
-    try:
+    with writing(folder, "--out"):
         folder.mkdir(parents=True, exist_ok=True)
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise LockedError(
-            f"{folder} is held by another process, which writes there; let it end, or choose "
-            "another --out"
-        ) from None
-    except OSError as error:
-        said = f"{folder} cannot be written ({error.strerror or error}); choose another --out"
-        raise type(error)(said) from None
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise LockedError(
+                f"{folder} is held by another process, which writes there; let it end, or choose "
+                "another --out"
+            ) from None
     try:
         yield
     finally:

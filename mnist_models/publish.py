@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from mnist_models.atomic import write_atomically
+from mnist_models.atomic import make_folder, write_atomically
 from mnist_models.badges import RUN_BADGES, run_badge
 
 FOLDER = "badges"
@@ -82,7 +82,7 @@ def run_files(results: Mapping[str, str]) -> dict[str, str]:
 def write_files(root: Path, files: Mapping[str, str]) -> None:
     """Write the files below `root`, each whole or not at all."""
     for name, text in files.items():
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        make_folder((root / name).parent)
         write_atomically(root / name, text.encode())
 
 

@@ -19,9 +19,9 @@ import safetensors.torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from mnist_models.atomic import write_atomically
+from mnist_models.atomic import make_folder, write_atomically
 from mnist_models.contradictions import contradictions
-from mnist_models.files import read_whole
+from mnist_models.files import read_whole, refusal
 from mnist_models.recorded import Data, Epoch, Provenance, Record, Timing, Weights
 from mnist_models.schema import SchemaError, read
 
@@ -92,8 +92,17 @@ def load_record(folder: Path) -> Record:
             content, parse_constant=_refuse_constant, object_pairs_hook=_refuse_twins
         )
     except FileNotFoundError:
-        raise RecordError(f"no record: {path} does not exist") from None
-    except (OSError, ValueError, RecursionError) as error:
+        raise RecordError(
+            f"no record: {path} does not exist; expected a folder such as train leaves"
+        ) from None
+    except NotADirectoryError:
+        raise RecordError(
+            f"no record: {folder} is no folder; expected one such as train leaves, or its "
+            f"{FILE_NAME}"
+        ) from None
+    except OSError as error:
+        raise RecordError(f"{path} cannot be read: {refusal(error)}") from error
+    except (ValueError, RecursionError) as error:
         raise RecordError(f"{path} is damaged: {error}") from error
     try:
         record = read(Record, table)
@@ -161,10 +170,10 @@ def load_weights(folder: Path, weights: Weights) -> dict[str, Tensor]:
         content = read_whole(path, _MOST_WEIGHTS)
     except FileNotFoundError as error:
         raise RecordError(
-            f"{path}: the weights of epoch {weights.epoch} are missing: {error}"
+            f"{path}: the weights of epoch {weights.epoch} are missing: {refusal(error)}"
         ) from error
     except OSError as error:
-        raise RecordError(f"{path}: these weights are refused: {error}") from error
+        raise RecordError(f"{path}: these weights are refused: {refusal(error)}") from error
     found = hashlib.sha256(content).hexdigest()
     if found != weights.sha256:
         raise RecordError(
@@ -197,7 +206,7 @@ def save_record(
         raise RecordError(f"the record would be refused on loading: {problem}")
     if not force:
         refuse_existing(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     (folder / FILE_NAME).unlink(missing_ok=True)  # absent or complete, never with other weights
     for kept in record.weights:
         write_atomically(folder / kept.file, weights[kept.epoch])

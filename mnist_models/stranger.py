@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import importlib
 import importlib.util
 import inspect
@@ -17,7 +18,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from mnist_models.files import refusal
 from mnist_models.models import find_experiment
+from mnist_models.plural import counted
 
 _MAGIC = re.compile(r"^\s*[!%]|=\s*[!%]")
 _OF_A_NOTEBOOK = (
@@ -85,7 +88,7 @@ def _import_file(path: Path, shown: str) -> ModuleType:
     try:
         tree = ast.parse(path.read_bytes(), filename=str(path))
     except OSError as error:
-        raise NotLoadedError(f"cannot read {shown}: {error.strerror}") from None
+        raise NotLoadedError(f"cannot read {shown}: {refusal(error)}") from None
     except SyntaxError as error:
         line = f"line {error.lineno}: " if error.lineno else ""
         said = f"{shown} is not valid Python: {line}{error.msg}"
@@ -189,7 +192,7 @@ def _kind(value: Any) -> str:
     if isinstance(value, type):
         return f"the class {value.__name__}"
     if isinstance(value, list | tuple):
-        return f"a {type(value).__name__} of {len(value)} elements"
+        return f"a {type(value).__name__} of {counted(len(value), 'element')}"
     return f"an object of type {type(value).__name__}"
 
 
@@ -215,13 +218,32 @@ def guard(action: Callable[[], Any], failed: str, folder: Path) -> Any:
         own = [frame for frame in frames if _written_in(Path(frame[0]), folder)]
         place = f" ({Path(own[-1][0]).name}, line {own[-1][1]})" if own else ""
         advice = ""
-        if isinstance(error, ModuleNotFoundError) and error.name:
-            advice = f"; install {error.name!r}, or run where it can be imported"
+        if isinstance(error, ModuleNotFoundError) and isinstance(error.name, str):
+            advice = f"; {_missing(error.name, folder)}"
         elif isinstance(error, SystemExit):
             advice = "; put what runs as a script under if __name__ == '__main__'"
         elif isinstance(error, NameError) and error.name == "get_ipython":
             advice = f"; {_OF_A_NOTEBOOK}"
         raise NotLoadedError(f"{failed}: {describe(error)}{place}{advice}") from None
+
+
+def _missing(name: str, folder: Path) -> str:
+    """What to do about a module that was not found, for a file in the folder."""
+    package, _, last = name.rpartition(".")
+    if loaded := getattr(sys.modules.get(package), "__path__", None):
+        return (
+            f"{next(iter(loaded), package)} has no {last!r}: correct the import, add the file, or "
+            "install the version of the package that has it"
+        )
+    top = name.partition(".")[0]
+    for parent in folder.parents:
+        with contextlib.suppress(OSError):  # a name that no file can have
+            if (parent / f"{top}.py").is_file() or any((parent / top).glob("*.py")):
+                return f"run in {parent}, where {top!r} lies; if another one is meant, install it"
+    return (
+        f"if {top!r} is a package, install it; if it is a file or folder of your own, run in the "
+        "folder that it lies in"
+    )
 
 
 def _written_in(file: Path, folder: Path) -> bool:

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from mnist_models.atomic import writing
 from mnist_models.checkpoint import load_checkpoint
 from mnist_models.data import DataError, Dataset, Source
 from mnist_models.job import (
@@ -173,7 +174,8 @@ def _groups(experiment: Experiment, jobs: Sequence[Job], most: int) -> Iterator[
 def board_in(out: Path) -> Iterator[Path]:
     """A folder in which the workers show how far they are, for as long as the sweep is going on."""
     board = out.resolve() / f".sweep-{uuid.uuid4().hex}"
-    board.mkdir(parents=True)
+    with writing(out, "--out"):
+        board.mkdir(parents=True)
     try:
         yield board
     finally:

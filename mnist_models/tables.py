@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from mnist_models.checks.result import CheckResult
 from mnist_models.plain import one_line
@@ -52,12 +53,27 @@ def check_table(checks: Sequence[CheckResult]) -> str:
     ]
     lines = [table(("", "check", "measured", "limit", "unit"), rows)]
     width = max(60, min(shutil.get_terminal_size().columns, 100))
-    for check in checks:
-        if check.passed is not True:
-            text = f"{_MARKS[check.passed]}: {check.name}: {check.cause}. {check.help}"
-            wrapped = textwrap.wrap(one_line(text), width, subsequent_indent="  ")
-            lines.append("\n".join(wrapped))
+    for check, text in reasons(checks):
+        said = one_line(f"{_MARKS[check.passed]}: {check.name}: {text}")
+        lines.append("\n".join(textwrap.wrap(said, width, subsequent_indent="  ")))
     return "\n".join(lines)
+
+
+def reasons(checks: Sequence[CheckResult]) -> Iterator[tuple[CheckResult, str]]:
+    """Each check that did not pass, with what was found and what to try.
+
+    A forward that crashes keeps all checks from measuring: that is told once.
+    """
+    told: dict[str, str] = {}
+    for check in checks:
+        if check.passed is True:
+            continue
+        # The numbers aside: torch's messages quote shapes, and those hold the size of the batch.
+        first = told.setdefault(re.sub(r"\d+", "0", check.cause), check.name)
+        if check.passed is check.measured is None and first != check.name:
+            yield check, f"nothing was measured, see {first} above"
+        else:
+            yield check, f"{check.cause}. {check.help}".strip()
 
 
 def verdict(checks: Sequence[CheckResult], title: str) -> str:
@@ -68,6 +84,8 @@ def verdict(checks: Sequence[CheckResult], title: str) -> str:
         return f"does not keep {title}: {', '.join(failed)}"
     if unknown:
         return f"not known to keep {title}: {', '.join(unknown)} could not be measured"
+    if len(checks) == 1:
+        return f"keeps {title}: the one check passes"
     return f"keeps {title}: all {len(checks)} checks pass"
 
 

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from mnist_models import record as records
+from mnist_models.atomic import make_folder
 from mnist_models.augment import augment
 from mnist_models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from mnist_models.data import MEAN, STD, Dataset, normalise
@@ -211,7 +212,7 @@ def open_run(
     """
     if not force:
         records.refuse_existing(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder, "--out")
     if not os.access(folder, os.W_OK):  # better now than after the first epoch
         raise PermissionError(f"{folder} cannot be written; choose another --out")
     run = start(experiment, seed, len(data.train), data.train.images.device)

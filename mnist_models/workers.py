@@ -25,6 +25,7 @@ from typing import Any, NoReturn
 import psutil
 
 from mnist_models.allocator import keep_memory
+from mnist_models.plural import counted
 
 _GRACE = 5.0  # seconds that a worker has to leave after SIGTERM, before SIGKILL
 _PATIENCE = 15.0  # seconds to wait for a Dask scheduler, and for its first worker
@@ -73,7 +74,7 @@ def places(workers: int | None, threads: int, gpus: Sequence[str] = ()) -> list[
     room = len(cores) if gpus else len(cores) // threads
     wanted = workers if workers is not None else len(gpus) or room
     if not 0 < wanted <= room:
-        what = f"{len(cores)} cores, {1 if gpus else threads} for each worker"
+        what = f"{counted(len(cores), 'core')}, {1 if gpus else threads} for each worker"
         raise WorkersError(f"found {what}, expected room for {wanted or 'one'}; ask for fewer")
     share = max(1, len(cores) // wanted) if gpus else threads
     return [

@@ -179,7 +179,12 @@ def test_check_gives_summary_outputs_and_badges(
     assert {p.stem for p in Path("made/badges").glob("*.svg")} >= {"check", "dropout", "parameters"}
     for path in Path("made/badges").glob("*.svg"):
         ET.parse(path)
-    assert commands(capsys.readouterr().err) == []
+    said = capsys.readouterr()
+    assert commands(said.err) == []
+    listed = re.findall(r"^(.*): written$", said.out, flags=re.MULTILINE)
+    assert sorted(listed) == sorted(map(str, Path("made/badges").iterdir()))
+    assert main(["check", "model.py:Net", "--badges", "made/badges", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["passed"] is True  # nothing else
 
 
 def test_a_failing_check_is_marked_where_the_network_is_defined(
@@ -292,9 +297,15 @@ def test_what_cannot_be_written_is_said(
 ) -> None:
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(runner.folder))
     assert main(["check", "nowhere.py:Net"]) == 2
-    assert f"Is a directory: '{runner.folder}'" in capsys.readouterr().err
+    said = f"{runner.folder} cannot be written: a folder is there where a file is expected; choose"
+    assert f"{said} another GITHUB_STEP_SUMMARY" in capsys.readouterr().err
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", "/dev/full")
+    assert main(["check", "nowhere.py:Net"]) == 2
+    said = "/dev/full cannot be written: the disk is full; make room there, or choose another"
+    assert f"{said} GITHUB_STEP_SUMMARY" in capsys.readouterr().err
+    monkeypatch.delenv("GITHUB_STEP_SUMMARY")
     model("x = 1")
     assert main(["check", "model.py:x", "--badges", "model.py/badges"]) == 2
     said = capsys.readouterr().err
-    assert "error: [Errno 20] Not a directory" in said
+    assert "error: model.py/badges cannot be written: a part of the path is a file" in said
     assert "::error title=error::" in said

@@ -85,7 +85,7 @@ def test_a_loss_that_is_no_number_ends_it(few: Dataset, monkeypatch: pytest.Monk
 
 
 def test_one_seed_has_no_spread(few: Dataset) -> None:
-    with pytest.raises(BenchError, match="found 1 seeds, expected at least 2"):
+    with pytest.raises(BenchError, match="found 1 seed, expected at least 2"):
         measure_accuracy(few, seeds=[3])
 
 

@@ -116,6 +116,7 @@ def run(digits_runs: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(digits_runs, tmp_path / "runs"))
 
 
+DIGITS = ["--dataset", "digits", "--epochs", "1"]
 FOLDER = Path("digits-test") / "steps-3" / "seed-0"
 
 
@@ -193,12 +194,41 @@ def test_train_json_has_every_check_of_the_card(command: Command, run: Path) -> 
         (["summary", "nowhere.py:Net"], "there is no file 'nowhere.py'"),
         (["bench", "--steps", "0"], "expected a whole number from 1"),
         (["train", "--data-root", "~nouser/x"], "nouser"),
+        (["check", "steps-1", "--badges", "/proc/x"], "/proc/x cannot be written: no file or"),
+        (["check", "steps-1", "--badges", __file__], "a file is there where a folder is expected"),
+        (["check", "steps-1", "--assignment", "no.toml"], "no.toml: there is no such file"),
+        (["evaluate", __file__], f"{__file__} is no folder; expected one such as train leaves"),
+        (["train", *DIGITS, "--out", "/proc/x"], "no file or folder can be made there; choose"),
+        (["train", *DIGITS, "--out", __file__], "a part of the path is a file where a folder is"),
+        (["sweep", "steps-3", *DIGITS, "--out", "/proc/x"], "/proc/x cannot be written: no file"),
+        (["sweep", "steps-3", *DIGITS, "--log", "/dev/null"], "/dev/null cannot be written: it is"),
+        (["report", "--root", "/proc/x"], "README.md: there is no such file or folder; choose"),
     ],
 )
 def test_bad_input_is_status_2(command: Command, arguments: list[str], message: str) -> None:
     done = command(*arguments)
     assert done.status == 2
     assert message in done.err
+    assert "Errno" not in done.err
+    assert done.err.count("error: ") == 1
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("more", [[], ["--json"]])
+def test_a_full_disk_under_what_is_printed_is_said(more: list[str], unbuffered: str) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "mnist_models", "list", *more],
+            cwd=REPOSITORY,
+            env=os.environ | {"PYTHONUNBUFFERED": unbuffered},
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 2
+    said = "error: what is printed cannot be written: the disk is full; make room there, or print"
+    assert done.stderr == f"{said} elsewhere\n"
 
 
 def test_no_cuda_is_said(command: Command, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -273,6 +303,26 @@ def test_check(command: Command, tmp_path: Path) -> None:
     assert "  | ::error::not mine" in done.err  # behind a prefix: no CI runner obeys it
 
 
+@pytest.mark.parametrize("mode", ["", "if self.training: "])
+def test_a_forward_that_crashes_is_told_once(command: Command, tmp_path: Path, mode: str) -> None:
+    (tmp_path / "mine.py").write_text(
+        "from torch import nn\n"
+        "class Net(nn.Linear):\n"
+        "    def __init__(self): super().__init__(784, 10)\n"
+        "    def forward(self, x):\n"
+        f"        {mode}x = x.flatten(1)[:, :99]\n"
+        "        return super().forward(x.flatten(1))\n"
+    )
+    target = tmp_path / "mine.py:Net"
+    text = " ".join(command("check", target).out.split())
+    assert text.count("cannot be multiplied") == 1
+    assert text.count("nothing was measured, see ") >= 2
+    checks = command("check", target, "--json").json["checks"]
+    crashed = [check for check in checks if "cannot be multiplied" in check["cause"]]
+    assert len(crashed) == text.count("nothing was measured, see ") + 1
+    assert all(check["help"] for check in crashed)
+
+
 def test_check_takes_an_assignment_from_toml(command: Command, tmp_path: Path) -> None:
     rules = tmp_path / "rules.toml"
     rules.write_text('parameters = "< 7000"\n')
@@ -315,6 +365,31 @@ def test_verify_reads_published_records(command: Command, mnist_root: Path, tmp_
     assert done.status == 1
     assert f"FAIL: {path} is not the file that the record names" in done.out
     assert "restore those files with git, or train those seeds again" in done.out
+
+
+def test_verify_is_short_where_runs_are_only_trials(
+    command: Command, run: Path, mnist_root: Path
+) -> None:
+    """One on other images, and one by another recipe whose weights are damaged too."""
+    other = run / "mnist-test" / "attempt-3" / "seed-0"
+    shutil.copytree(REPOSITORY / "records" / "mnist-test" / "attempt-3" / "seed-0", other)
+    edit(other, lambda table: table["recipe"].update(label_smoothing=0.25))
+    for path in other.glob("*.safetensors"):
+        path.unlink()
+    options = ("verify", "--records", run, "--data-root", mnist_root, "--workers", 1)
+    problems = [each["problems"] for each in command(*options, "--json").json["records"]]
+    assert [len(each) for each in problems] == [2, 4]
+    done = command(*options)
+    assert done.status == 1
+    failed = [line for line in done.out.splitlines() if line.startswith("FAIL: ")]
+    assert [line.removesuffix(" problems, which --verbose lists") for line in failed] == [
+        f"FAIL: {run / FOLDER}: a trial, scored on digits (test): 2",
+        f"FAIL: {other}: a trial, label_smoothing is 0.25, expected 0.0: 4",
+    ]
+    assert "score it with evaluate" in done.out
+    assert "restore those files with git" not in done.out
+    out = command(*options, "--verbose").out
+    assert all(f"FAIL: {problem}" in out for problem in (*problems[0], *problems[1]))
 
 
 def test_bench(command: Command, mnist_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
 import pytest
 
-from mnist_models.files import NotReadError, read_whole
+from mnist_models.files import NotReadError, in_words, read_whole
 
 
 def test_a_file_is_read_up_to_its_limit(tmp_path: Path) -> None:
@@ -33,3 +34,27 @@ def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
             read_whole(path, 100)
     with pytest.raises(FileNotFoundError):
         read_whole(tmp_path / "nothing", 100)
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (
+            OSError(errno.ENOENT, "No such file or directory", "a.md"),
+            "a.md: there is no such file or folder; choose another path",
+        ),
+        (
+            OSError(errno.EDQUOT, "Disk quota exceeded", "a.md"),
+            "a.md: this user's share of the disk is full; make room there, or choose another path",
+        ),
+        (
+            OSError(errno.ENOSPC, "No space left on device"),
+            "what is printed cannot be written: the disk is full; make room there, or print "
+            "elsewhere",
+        ),
+        (OSError(errno.ECONNREFUSED, "Connection refused"), "[Errno 111] Connection refused"),
+        (NotReadError("it is no regular file"), "it is no regular file"),
+    ],
+)
+def test_the_system_is_put_into_words(error: OSError, said: str) -> None:
+    assert in_words(error) == said

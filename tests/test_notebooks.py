@@ -225,7 +225,7 @@ BROKEN: dict[str, tuple[Callable[[Any], object], int | None, str]] = {
         4,
         "path of a machine: /home/ada/digits",
     ),
-    "cell gone": (lambda n: n["cells"].pop(), None, "4 cells differs from the 5"),
+    "cell gone": (lambda n: n["cells"].pop(), None, "it has 4 cells, which differs from the 5"),
     "source": (lambda n: code(n, 1).update(source=["1"]), 4, "differs from the cell"),
     "no digests": (lambda n: n["metadata"].pop("mnist_models"), None, "of another source"),
 }

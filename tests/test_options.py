@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from mnist_models.assignment import AssignmentError
+from mnist_models.atomic import NotWrittenError
 from mnist_models.cli.options import UsageError, append_to_log, assignment_of, read_log
 from mnist_models.models import EXPERIMENTS
 
@@ -37,6 +38,13 @@ def test_a_file_that_is_no_log_is_left_as_it_is(text: str, said: str, tmp_path: 
         with pytest.raises(UsageError, match=said):
             attempt()
     assert path.read_text() == text
+
+
+@pytest.mark.parametrize("log", ["/dev/null", "/proc/none", "/dev/null/log.json"])
+def test_a_log_that_cannot_be_written_is_refused_before_hours_of_work(log: str) -> None:
+    """Whatever the rights of the user are; and what has no end is not read."""
+    with pytest.raises(NotWrittenError, match=f"{log} cannot be written: .*; choose another --log"):
+        read_log(Path(log))
 
 
 @pytest.mark.parametrize(

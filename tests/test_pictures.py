@@ -43,7 +43,7 @@ def test_figures_draws_what_is_stale_and_nothing_else(
     assert main(command) == 0
     captured = capsys.readouterr()
     assert captured.out.splitlines()[0] == f"{path}: written"
-    assert "3 pictures as they should be" in captured.out
+    assert "3 pictures left alone" in captured.out
     assert "100%" in captured.err  # the progress bar
     assert path.read_bytes() == before
     assert main([*command[:3], "--data-root", str(root)]) == 0  # no data set, and nothing to draw

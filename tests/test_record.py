@@ -244,7 +244,7 @@ def test_what_would_fill_the_memory_or_never_end_is_not_read(
     with pytest.raises(RecordError, match=f"{last.file}: these weights are refused: .*{cause}"):
         load_weights(folder, last)
     replaced(folder / FILE_NAME)
-    with pytest.raises(RecordError, match=f"{FILE_NAME} is damaged: .*{cause}"):
+    with pytest.raises(RecordError, match=f"{FILE_NAME} cannot be read: .*{cause}"):
         load_record(folder)
 
 

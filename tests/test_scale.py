@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from mnist_models.report.markdown import ReportError
-from mnist_models.report.scale import SWEEPS, scale
+from mnist_models.report.scale import SWEEPS, how_long, scale
 
 from .test_cost import timed
 
@@ -38,7 +39,7 @@ def test_sweeps_are_shown_only_where_they_were_measured(tmp_path: Path) -> None:
     (tmp_path / SWEEPS).write_text(json.dumps([sweep]))
     line = scale({}, tmp_path)["sweeps"].splitlines()[-1]
     assert line == (
-        "| `a`, `b` | 4 | 60 | 2 | 1 | 1 | 100 s | 3 min | 1.80 | cpu: some, 1 threads |"
+        "| `a`, `b` | 4 | 60 | 2 | 1 | 1 | 100 s | 3 min | 1.80 | cpu: some, 1 thread |"
     )
 
 
@@ -53,3 +54,17 @@ def test_a_gpu_is_unmeasured_until_a_record_says_otherwise(tmp_path: Path) -> No
     record = timed("a", 0, 1.0)
     there = replace(record, provenance=replace(record.provenance, device="cuda: some"))
     assert "not measured" not in scale({"a": [record, there]}, tmp_path)["cost"]
+
+
+def test_the_readme_says_how_long_a_training_takes() -> None:
+    text = how_long("a", [timed("a", 0, *[36.0] * 10)])
+    assert text.startswith(
+        "A seed of `a` trains for 6 min: 10 epochs of 36.0 s, the median over 1 published"
+    )
+    assert how_long("a", []) == "How long `a` takes no published record says.\n"
+    readme = (Path(__file__).parent.parent / "README.md").read_text()
+    assert "<!-- generated: durations -->\nA seed of `frontier-8k` trains for " in readme
+    for page in re.findall(r"\]\((docs/\w+\.md#[\w-]+)\)", readme):
+        file, anchor = page.split("#")
+        headings = re.findall(r"^#+ (.*)$", (Path(__file__).parent.parent / file).read_text(), re.M)
+        assert anchor in [heading.lower().replace(" ", "-") for heading in headings]

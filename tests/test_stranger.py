@@ -207,8 +207,13 @@ FAILURES = {
     "missing package": (
         "import no_such_package.x",
         r"the import of .* failed: ModuleNotFoundError: .*\(model\.py, line 1\); "
-        "install 'no_such_package'",
+        "if 'no_such_package' is a package, install it; if it is a file or folder of your own",
     ),
+    "missing beside": (
+        "from .nothing import X",
+        r"line 1\); /.* has no 'nothing': correct the import, add the file, or install the",
+    ),
+    "missing module of a package": ("import torch.x", "/torch has no 'x': correct the import, add"),
     "missing name": ("from torch import nnn", r"ImportError: cannot .*\(model\.py, line 1\)$"),
     "import": ("\n\n1 / 0", r"import of .*: ZeroDivisionError: .*zero \(model\.py, line 3\)$"),
     "import beside": ("import works", r"ValueError: found here \(works\.py, line 1\)$"),
@@ -257,6 +262,17 @@ FAILURES = {
 }
 
 
+@pytest.mark.parametrize("files", [("model.py",), ("model/net.py",), ("model/__init__.py",)])
+def test_a_module_of_ones_own_that_lies_elsewhere_is_found(
+    files: tuple[str, ...], tmp_path: Path
+) -> None:
+    """`from model import Net` in a subfolder, run from somewhere else than the repository."""
+    write(tmp_path, dict.fromkeys(files, NET) | {"src/use.py": "from model import Net"})
+    said = f"'model'.*; run in {tmp_path}, where 'model' lies; if another one is meant, install it"
+    with pytest.raises(NotLoadedError, match=said):
+        load_file(tmp_path / "src" / "use.py")
+
+
 @pytest.mark.parametrize("failure", FAILURES)
 def test_causes(failure: str, tmp_path: Path) -> None:
     text, cause = FAILURES[failure]
@@ -281,7 +297,7 @@ def test_the_part_that_lacks_a_name_is_the_one_named(name: str, cause: str, tmp_
 
 
 def test_module_that_is_not_there() -> None:
-    with pytest.raises(NotLoadedError, match=r"No module named 'no_such'; install 'no_such', or"):
+    with pytest.raises(NotLoadedError, match="'no_such'; if 'no_such' is a package, install it"):
         load({"kind": "module", "where": "no_such.nets", "name": "Net"})
 
 
@@ -299,7 +315,7 @@ def test_file_of_this_package_is_not_imported_twice() -> None:
 
 
 def test_unreadable(tmp_path: Path) -> None:
-    with pytest.raises(NotLoadedError, match=r"cannot read .*: No such file or directory"):
+    with pytest.raises(NotLoadedError, match=r"cannot read .*: there is no such file"):
         load_file(tmp_path / "model.py")
     write(tmp_path, {"model.py": ""})
     (tmp_path / "model.py").write_bytes(b"x = '\xff\xfe'")

@@ -353,6 +353,7 @@ def test_a_stopped_sweep_leaves_nothing_and_goes_on(digits: Dataset, tmp_path: P
         status, _, err = end(process)
         assert status == expected
         assert "the same command goes on" in err or number == signal.SIGKILL
+        assert err.count("stopped") == (number != signal.SIGKILL)
         assert find_records(tmp_path) == []
         stopped.append(_seconds(job))
     status, out, _ = end(start(*arguments, out=tmp_path))

@@ -12,6 +12,7 @@ import pytest
 from mnist_models.cli import main
 from mnist_models.data import Dataset
 from mnist_models.models import EXPERIMENTS
+from mnist_models.plural import counted
 from mnist_models.record import Record, find_records, folder_of, load_record
 from mnist_models.train import train
 
@@ -85,8 +86,8 @@ def test_a_dry_run_estimates_from_records(
     assert plan["unknown"] == ["diverging"]
     assert sweep("quick", "diverging", "--seeds", "0-2", "--dry-run", "--workers", 1) == 0
     out = capsys.readouterr().out
-    assert "5 runs to train, 1 stand already" in out
-    assert "on 1 workers at that pace" in out
+    assert "5 runs to train, 1 stands already" in out
+    assert "on 1 worker at that pace" in out
     assert "no record says how long it takes: diverging" in out
     assert sorted(Path("runs").rglob("*")) == before
 
@@ -99,7 +100,8 @@ def test_a_run_is_not_split_between_workers(
     said = []
     for workers in (1, 2):
         assert sweep("quick", "--seeds", "1", "--dry-run", "--workers", workers) == 0
-        said.append(capsys.readouterr().out.replace(f"on {workers} workers", ""))
+        said.append(capsys.readouterr().out.replace(f"on {counted(workers, 'worker')}", ""))
+    assert all(text.count("1 run to train") == 1 for text in said)
     assert said[0] == said[1]
     assert sweep("diverging", "--seeds", "1", "--dry-run", "--workers", 2) == 0
     assert "at that pace" not in capsys.readouterr().out

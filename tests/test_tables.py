@@ -35,8 +35,20 @@ def test_a_check_that_did_not_pass_says_why() -> None:
     assert "all registered" not in text
 
 
+def test_what_keeps_several_checks_from_measuring_is_told_once() -> None:
+    def crashed(name: str, batch: int, passed: bool | None = None) -> CheckResult:
+        return CheckResult(name, passed, None, None, "", f"({batch}x9) does not fit", "Mend it.")
+
+    checks = [crashed("output-shape", 2), crashed("dropout", 64), crashed("a", 5, passed=False)]
+    text = check_table([GOOD, *checks, LOST])
+    assert text.count("Mend it.") == 2  # what fails tells its own cause
+    assert "unknown: output-shape: (2x9) does not fit. Mend it." in text
+    assert "unknown: dropout: nothing was measured, see output-shape above\n" in text
+    assert "unknown: receptive-field: no pooling. Add one." in text
+
+
 def test_verdicts() -> None:
-    assert verdict([GOOD], "the card") == "keeps the card: all 1 checks pass"
+    assert verdict([GOOD], "the card") == "keeps the card: the one check passes"
     assert verdict([GOOD, BAD, LOST], "the card") == "does not keep the card: dropout"
     assert verdict([GOOD, LOST], "x").startswith("not known to keep x: receptive-field")
     assert percent(9_955, 10_000) == "99.55 %"

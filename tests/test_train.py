@@ -284,6 +284,9 @@ def test_a_killed_command_resumes_to_the_same_weights(
     expected = {signal.SIGKILL: -9, signal.SIGTERM: 143, signal.SIGINT: 130}
     assert process.returncode == expected[number], errors.decode()
     assert b"Traceback" not in errors
+    said = [line for line in errors.decode().splitlines() if line.startswith("stopped")]
+    assert len(said) == (number != signal.SIGKILL)
+    assert all(f"with --resume goes on in {folder}" in line for line in said)
     assert not (folder / FILE_NAME).exists()
     done = subprocess.run(command(out, "--resume"), capture_output=True, check=True, timeout=120)
     assert json.loads(done.stdout)["final"]["epoch"] == 6

@@ -12,6 +12,7 @@ from mnist_models.bench.variants import Change, Stacked, rounded
 from mnist_models.data import Dataset
 from mnist_models.models import Experiment, find_experiment
 from mnist_models.optimisation import end_epoch
+from mnist_models.plural import counted
 from mnist_models.provenance import environment, provenance
 from mnist_models.run import start
 from mnist_models.score import score
@@ -54,7 +55,9 @@ def measure_accuracy(
         DivergedError: a loss is no number any more.
     """
     if len(seeds) < 2:
-        raise BenchError(f"found {len(seeds)} seeds, expected at least 2: there is no spread")
+        raise BenchError(
+            f"found {counted(len(seeds), 'seed')}, expected at least 2: there is no spread"
+        )
     found = find_experiment(experiment)
     if epochs is not None:
         found = replace(found, recipe=replace(found.recipe, epochs=epochs))

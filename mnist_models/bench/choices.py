@@ -23,6 +23,7 @@ from mnist_models.bench.turns import (
 from mnist_models.bench.variants import AS_BUILT, COMPILED, UNRECORDED, VARIANTS
 from mnist_models.data import Dataset
 from mnist_models.models import Experiment, find_experiment
+from mnist_models.plural import counted
 from mnist_models.provenance import environment, provenance
 from mnist_models.timings import CHOICES, Choice, Choices, Spread
 
@@ -107,8 +108,8 @@ def _refuse_too_many(experiment: Experiment, images: int, rounds: int, steps: in
     each, run = steps_of_turn(steps, batch) + WARM_UP, epochs * -(-images // batch)
     if rounds * each > run:
         raise BenchError(
-            f"{rounds} rounds of {each} steps, {WARM_UP} of them to warm up, do not fit into a "
-            f"run of {run} steps; choose fewer"
+            f"{counted(rounds, 'round')} of {counted(each, 'step')}, {WARM_UP} of them to warm up, "
+            f"do not fit into a run of {counted(run, 'step')}; choose fewer"
         )
 
 

@@ -14,6 +14,8 @@ from typing import Protocol, TypeVar
 
 import torch
 
+from mnist_models.plural import counted
+
 WARM_UP = 5  # steps of a turn before those that are timed: they fill caches and queues
 IMAGES_PER_STEP = 64  # in which the steps of a turn are counted, whatever a contender's batch
 
@@ -61,8 +63,8 @@ def refuse_unfair(steps: int, batch: int, images: int) -> None:
     per_epoch = -(-images // batch)
     if steps_of_turn(steps, batch) + WARM_UP > per_epoch:
         raise BenchError(
-            f"{steps_of_turn(steps, batch)} steps and {WARM_UP} to warm up do not fit into an "
-            f"epoch of {per_epoch} steps; choose fewer --steps"
+            f"{counted(steps_of_turn(steps, batch), 'step')} and {WARM_UP} to warm up do not fit "
+            f"into an epoch of {counted(per_epoch, 'step')}; choose fewer --steps"
         )
 
 

@@ -19,6 +19,7 @@ from mnist_models.checks.parameters import Count, count_parameters
 from mnist_models.checks.pooling import check_pooling
 from mnist_models.checks.result import CheckResult, unmeasured
 from mnist_models.checks.shape import check_shape
+from mnist_models.plural import counted
 from mnist_models.probe import calibrate, preserved, randomise
 from mnist_models.receptive_field import ReceptiveField, measure_fields
 from mnist_models.receptive_field.global_pooling import global_pooling
@@ -150,7 +151,9 @@ class _Session:
         passed = None if field is None else limit.holds(field)
         cause = found.cause
         if field is not None:
-            cause = f"{field} pixels before the global pooling, {found.output} at the output"
+            cause = (
+                f"{counted(field, 'pixel')} before the global pooling, {found.output} at the output"
+            )
         advice = "add 3x3 convolutions or a pooling before the global pooling"
         if passed is not False:  # unknown: what would enlarge it is not what is missing
             advice = ""

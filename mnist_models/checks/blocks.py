@@ -1,4 +1,4 @@
-"""Is every spatial convolution followed by something before the next one?"""
+"""Is every spatial convolution followed by something before the next one, or the logits?"""
 
 from __future__ import annotations
 
@@ -18,27 +18,37 @@ def spatial_convolutions(trace: Trace) -> list[Node]:
     return found
 
 
-def uncovered(trace: Trace, sites: list[Node]) -> list[Node]:
-    """The convolutions on the way to the logits that no site follows before the next one."""
+def uncovered(trace: Trace, sites: list[Node]) -> str:
+    """Where the first convolution on the way to the logits is that no site follows.
+
+    Between it and the next one, or the logits where there is no next one; "" if there is none.
+    """
     reach = trace.ancestors(trace.logits.writers) if trace.logits is not None else set()
-    convolutions = [node for node in spatial_convolutions(trace) if node.number in reach]
-    stops = {node.number for node in convolutions}
+    convolutions = {node.number: node for node in spatial_convolutions(trace)}
+    stops = {number for number in convolutions if number in reach}
     goals = {node.number for node in sites}
     children = trace.children()
-    return [node for node in convolutions if not _meets(node.number, goals, stops, children)]
+    for number in sorted(stops):
+        found = _reached(number, goals | stops, children)
+        if not found & goals:
+            next_one = "the next one" if found else "the logits"
+            return f"between the convolution {name(convolutions[number])} and {next_one}"
+    return ""
 
 
-def _meets(start: int, goals: set[int], stops: set[int], children: dict[int, list[int]]) -> bool:
+def _reached(start: int, ends: set[int], children: dict[int, list[int]]) -> set[int]:
+    """The first of these ends on every way that begins here."""
+    found: set[int] = set()
     seen: set[int] = set()
     queue = list(children[start])
     while queue:
         number = queue.pop()
-        if number in goals:
-            return True
-        if number not in seen and number not in stops:
+        if number in ends:
+            found.add(number)
+        elif number not in seen:
             seen.add(number)
             queue += children[number]
-    return False
+    return found
 
 
 def name(node: Node) -> str:

@@ -43,9 +43,9 @@ def check_dropout(forwards: Forwards, wanted: str) -> CheckResult:
         idle = "" if found else _declared(forwards)
         return _result(False, 0, wanted, f"{cause}{idle}")
     rates = ", ".join(sorted({f"{site.share:.2g}" for site in good}))
-    missing = uncovered(trace, [site.node for site in good]) if wanted == "each-block" else []
+    missing = uncovered(trace, [site.node for site in good]) if wanted == "each-block" else ""
     if missing:
-        cause = f"no Dropout between the convolution {name(missing[0])} and the next one"
+        cause = f"no Dropout {missing}"
         return _result(False, len(good), wanted, cause)
     cause = f"Dropout operations that reach the logits: {len(good)}, p = {rates}"
     return _result(True, len(good), wanted, cause)

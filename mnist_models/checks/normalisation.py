@@ -45,9 +45,9 @@ def check_batch_norm(forwards: Forwards, wanted: str) -> CheckResult:
     if not effective:
         cause = _why_none(training.nodes, nodes, fresh, mixing, fed)
         return _result(False, 0, wanted, cause)
-    missing = uncovered(training, effective) if wanted == "each-block" else []
+    missing = uncovered(training, effective) if wanted == "each-block" else ""
     if missing:
-        cause = f"no BatchNorm between the convolution {name(missing[0])} and the next one"
+        cause = f"no BatchNorm {missing}"
         return _result(False, len(effective), wanted, cause)
     cause = f"BatchNorm operations that reach the logits: {len(effective)}"
     return _result(True, len(effective), wanted, cause)

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 
 from mnist_models.assignment import IMAGES, TEST_MD5, Assignment, Limit
 from mnist_models.checks.result import CheckResult
+from mnist_models.plural import counted
 from mnist_models.record import Record
 
 
@@ -64,7 +65,7 @@ def _epochs(record: Record, limit: Limit) -> CheckResult:
         measured=count,
         limit=str(limit),
         unit="epochs",
-        cause=f"trained for {count} epochs",
+        cause=f"trained for {counted(count, 'epoch')}",
         help="" if passed else f"Train for {limit} epochs: --epochs, or `epochs` in the recipe.",
     )
 
@@ -124,6 +125,7 @@ def _consistency(
     if not test_set.passed:
         cause += f", but it was {test_set.cause}"
     passed = held if test_set.passed else None
+    where = "the last epoch" if count == 1 else f"each of the last {count} epochs"
     advice = "Let the learning rate fall to zero, or average the weights, so that no epoch dips."
     if len(last) < count:
         advice = f"Train for {count} epochs or more."
@@ -131,7 +133,7 @@ def _consistency(
         name="consistency",
         passed=passed,
         measured=min(correct),
-        limit=f"{limit} in each of the last {count} epochs",
+        limit=f"{limit} in {where}",
         unit="images",
         cause=cause,
         help="" if passed else (test_set.help or advice),

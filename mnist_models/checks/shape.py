@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from mnist_models.checks.result import CheckResult
+from mnist_models.plural import counted
 from mnist_models.probe import digits, run
 
 _HELP = "return one (B, 10) float tensor of logits from forward"
@@ -28,7 +29,9 @@ def check_shape(module: nn.Module) -> CheckResult:
         if count == 1 and tuple(output.shape) == (10,):
             cause = "ten logits an image; a single one loses its batch dimension"
         elif tuple(output.shape) != (count, 10):
-            return _failed(shape, f"{count} images give {shape}; expected {(count, 10)}")
+            return _failed(
+                shape, f"for {counted(count, 'image')} it gives {shape}; expected {(count, 10)}"
+            )
         if not output.is_floating_point():
             return _failed(str(output.dtype), f"the logits are {output.dtype}")
         if not torch.isfinite(output).all():

@@ -33,9 +33,10 @@ from mnist_models.cli import (
     training,
 )
 from mnist_models.cli.actions import annotate, plain
-from mnist_models.cli.options import UsageError, show_json
+from mnist_models.cli.options import Stopped, UsageError, show_json
 from mnist_models.data import DataError
 from mnist_models.figures import FigureError
+from mnist_models.files import in_words
 from mnist_models.job import LockedError, MismatchError
 from mnist_models.models import UnknownExperimentError
 from mnist_models.models.funnel import PlanError
@@ -65,7 +66,7 @@ _EXPECTED = (
     MismatchError,
     NotebookError,
     PlanError,
-    OSError,  # no permission, disk full: the system's own words say which file
+    OSError,  # no permission, disk full
     ProjectError,
     PublishError,
     RecordError,
@@ -128,17 +129,23 @@ def main(arguments: list[str] | None = None) -> int:
             status: int = options.run(options)
         sys.stdout.flush()
         return status
-    except KeyboardInterrupt:
-        print("\nstopped", file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        if not isinstance(stop, Stopped):
+            print("\nstopped", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader left, and the verdict with it: never a success
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _end_output()
         return 128 + signal.SIGPIPE
     except _EXPECTED as error:
-        if wants_json:
-            show_json({"passed": None, "cause": str(error)})
-        print(f"error: {plain(error)}", file=sys.stderr)
-        annotate(plain(error), title="error")
+        said = in_words(error) if isinstance(error, OSError) else str(error)
+        try:
+            if wants_json:
+                show_json({"passed": None, "cause": said})
+            sys.stdout.flush()
+        except OSError:  # on a full disk that is the error, and Python would add its own at exit
+            _end_output()
+        print(f"error: {plain(said)}", file=sys.stderr)
+        annotate(plain(said), title="error")
         return 2
     finally:
         signal.signal(signal.SIGTERM, before)
@@ -147,6 +154,11 @@ def main(arguments: list[str] | None = None) -> int:
 def _terminate(number: int, frame: FrameType | None) -> NoReturn:
     os.write(2, b"\nterminated\n")  # print could be interrupted in its own middle
     raise SystemExit(128 + number)
+
+
+def _end_output() -> None:
+    """Send nothing more to a stdout that takes nothing: what is left of it goes nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _show_warning(message: Warning | str, *_: object, **__: object) -> None:

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from mnist_models.atomic import writing
 from mnist_models.plain import one_line, sanitise
 
 # Whatever Markdown or HTML gives a meaning to; a dot before a letter could make www.x a link.
@@ -84,8 +85,11 @@ def escape(text: str) -> str:
 def _append(variable: str, text: str) -> None:
     path = os.environ.get(variable)
     if path:
-        with Path(path).open("a", encoding="utf-8", newline="\n") as file:
-            file.write(text)
+        with (
+            writing(Path(path), variable),
+            Path(path).open("a", encoding="utf-8", newline="\n") as f,
+        ):
+            f.write(text)
 
 
 def _data(text: str) -> str:

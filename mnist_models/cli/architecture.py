@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from mnist_models.assignment import ASSIGNMENTS, Assignment, AssignmentError
+from mnist_models.atomic import make_folder
 from mnist_models.cli.actions import disarmed, plain
 from mnist_models.cli.expectations import run_check_all
 from mnist_models.cli.options import (
@@ -21,6 +22,7 @@ from mnist_models.cli.options import (
 from mnist_models.cli.verdicts import report_outcome, write_badges
 from mnist_models.isolation import check_target, not_checked, summarise_target
 from mnist_models.models import EXPERIMENTS
+from mnist_models.plural import counted
 from mnist_models.tables import check_table, table, verdict
 
 _MEBIBYTE = 1 << 20
@@ -127,7 +129,7 @@ def run_summary(options: argparse.Namespace) -> int:
 
 
 def _pixels(field: int | None) -> str:
-    return "unknown" if field is None else f"{field} pixels"
+    return "unknown" if field is None else counted(field, "pixel")
 
 
 def _field_table(rows: list[dict[str, object]]) -> str:
@@ -196,7 +198,7 @@ def run_check(options: argparse.Namespace) -> int:
 
 def _check_one(options: argparse.Namespace) -> int:
     if options.badges:
-        options.badges.mkdir(parents=True, exist_ok=True)  # or say so before, not after
+        make_folder(options.badges, "--badges")  # or say so before, not after
     try:
         assignment = assignment_of(options)
     except AssignmentError as error:
@@ -217,7 +219,9 @@ def _check_one(options: argparse.Namespace) -> int:
             print("epochs and accuracy are checked on a record: train and evaluate --assignment")
     _show_output(outcome.output)
     if options.badges:
-        write_badges(outcome, options.badges)
+        for path in write_badges(outcome, options.badges):
+            if not options.json:
+                print(f"{plain(path)}: written")
     report_outcome(outcome, title)
     return outcome.exit_status
 

@@ -15,6 +15,7 @@ from mnist_models.cli.options import Commands, declare, show_json
 from mnist_models.data import load
 from mnist_models.idx import find_root
 from mnist_models.notebooks import FOLDER, CellError, NotebookError
+from mnist_models.plural import counted
 from mnist_models.record import Record
 from mnist_models.report import published
 
@@ -97,7 +98,7 @@ def _check(options: argparse.Namespace, names: list[str], records: dict[str, lis
     for problem in found:
         print(plain(problem), file=sys.stderr)
     if not found:
-        print(f"{len(names)} notebooks: as their sources and the records give them")
+        print(f"{counted(len(names), 'notebook')}: what sources and records give")
     return 1 if found else 0
 
 

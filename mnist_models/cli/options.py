@@ -4,27 +4,42 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import re
+import sys
+import tempfile
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 import torch
 
 from mnist_models.assignment import ASSIGNMENTS, CARD, Assignment, find_assignment
-from mnist_models.atomic import write_atomically
+from mnist_models.atomic import make_folder, write_atomically, writing
 from mnist_models.data import Dataset, load
+from mnist_models.files import read_whole
 from mnist_models.models import Experiment
 
 Commands = Any  # argparse's subparsers action, which has no public name
 Command = Callable[[argparse.Namespace], int]
+_MOST = 64 << 20  # bytes of a log, of which a run adds thousands
 MOST_SEEDS = 1000  # months of training: a slip of the finger
 
 
 class UsageError(ValueError):
     """Arguments that are each sound, but not together."""
+
+
+class Stopped(KeyboardInterrupt):
+    """Ctrl-C, where the command itself has said how to go on."""
+
+
+def say_stopped(stop: KeyboardInterrupt | SystemExit, said: str) -> NoReturn:
+    """Say how to go on after Ctrl-C or SIGTERM; the process ends as that would have ended it."""
+    print(f"stopped{said}", file=sys.stderr)
+    if isinstance(stop, KeyboardInterrupt):
+        raise Stopped from stop
+    raise stop
 
 
 def declare(
@@ -127,14 +142,15 @@ def read_log(path: Path | None) -> list[Any]:
 
     Raises:
         UsageError: the file holds no list.
-        OSError: it cannot be written.
+        NotWrittenError: it cannot be written, or read for that.
     """
+    content = b"[]"
     if path is not None:
         folder = next(parent for parent in path.absolute().parents if parent.exists())
-        if not os.access(folder, os.W_OK) or path.is_dir():
-            raise PermissionError(f"--log {path} cannot be written; choose another file")
+        with writing(path, "--log"), tempfile.TemporaryFile(dir=folder):
+            content = read_whole(path, _MOST) if path.exists() else content
     try:
-        found = json.loads(path.read_text(encoding="utf-8")) if path and path.exists() else []
+        found = json.loads(content)
     except ValueError as error:
         raise UsageError(f"--log {path}: no JSON ({error}); move it away") from error
     if not isinstance(found, list):
@@ -150,7 +166,7 @@ def append_to_log(path: Path | None, value: Any) -> None:
     """
     if path is not None:
         text = json.dumps([*read_log(path), value], indent=1, allow_nan=False) + "\n"
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent, "--log")
         write_atomically(path, text.encode())
 
 

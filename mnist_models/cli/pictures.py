@@ -12,6 +12,7 @@ from mnist_models.cli.options import Commands, add_data_root, declare, show_json
 from mnist_models.data import DataError, Dataset, DownloadError, load
 from mnist_models.figures import FigureError, images
 from mnist_models.figures.catalogue import FOLDER, catalogue, flaw, write
+from mnist_models.plural import counted
 from mnist_models.report import published
 
 
@@ -58,7 +59,7 @@ def run_figures(options: argparse.Namespace) -> int:
     for path in written:
         print(f"{path}: written")
     if len(pictures) > len(due):
-        print(f"{root / FOLDER}: {len(pictures) - len(due)} pictures as they should be")
+        print(f"{root / FOLDER}: {counted(len(pictures) - len(due), 'picture')} left alone")
     return 0
 
 

@@ -12,6 +12,7 @@ import torch
 
 from mnist_models.cli.options import UsageError, device_of, whole
 from mnist_models.data import Device
+from mnist_models.plural import counted
 from mnist_models.stacked import SIDE_BY_SIDE
 from mnist_models.workers import Place, dask, local, places
 
@@ -21,7 +22,11 @@ def busy() -> str | None:
     if not hasattr(os, "getloadavg"):
         return None
     load, cores = os.getloadavg()[0], os.cpu_count() or 1
-    return f"this machine is busy (load {load:.1f} on {cores} cores)" if load >= cores else None
+    return (
+        f"this machine is busy (load {load:.1f} on {counted(cores, 'core')})"
+        if load >= cores
+        else None
+    )
 
 
 def add_workers(command: argparse.ArgumentParser) -> None:

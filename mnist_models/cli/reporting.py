@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from mnist_models.atomic import write_atomically
+from mnist_models.atomic import make_folder, write_atomically
 from mnist_models.cli.actions import annotate, markdown_table, plain, summarise
 from mnist_models.cli.options import Commands, declare, show_json
 from mnist_models.figures.catalogue import Records, write_plots
@@ -77,7 +77,7 @@ def _write(root: Path, records: Records, found: list[Stale]) -> list[str]:
     texts = generate(root, records)
     names = [problem.file for problem in found if problem.file in texts]
     for name in names:
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        make_folder((root / name).parent)
         write_atomically(root / name, texts[name].encode())
     plots = write_plots(root, records)
     names += [path.relative_to(root).as_posix() for path in plots]

@@ -32,7 +32,9 @@ from mnist_models.cli.places import add_workers, local_workers
 from mnist_models.data import Dataset, Source
 from mnist_models.evaluate import Verdict, evaluate, evaluate_from, published, verify
 from mnist_models.models import EXPERIMENTS
+from mnist_models.plural import counted
 from mnist_models.record import FILE_NAME, Record, load_record
+from mnist_models.schema import differences
 from mnist_models.tables import check_table, table
 from mnist_models.workers import WorkersError, deaths, local
 
@@ -107,6 +109,9 @@ def add_verify(commands: Commands) -> None:
     command.add_argument(
         "--records", type=Path, default=Path("records"), metavar="DIR", help="default: %(default)s"
     )
+    command.add_argument(
+        "--verbose", action="store_true", help="list every problem of runs that are only trials too"
+    )
     add_workers(command)
     add_data(command)
 
@@ -122,17 +127,46 @@ def run_verify(options: argparse.Namespace) -> int:
         show_json({"passed": passed, "records": [_as_dict(result) for result in results]})
         return 0 if passed else 1
     print(disarmed(_epochs_table(results)))
-    problems = [problem for result in results for problem in result.problems]
-    for problem in problems:
-        print(f"FAIL: {plain(problem)}")
-    if problems:
-        print("restore those files with git, or train those seeds again: see train --out --force")
+    _print_problems(results, verbose=options.verbose)
     epochs = sum(len(result.epochs) for result in results)
+    problems = sum(len(result.problems) for result in results)
     print(
-        f"verify: {len(results)} records, {epochs} stored epochs scored again, "
-        f"{len(problems)} problems"
+        f"verify: {counted(len(results), 'record')}, {counted(epochs, 'stored epoch')} scored "
+        f"again, {counted(problems, 'problem')}"
     )
     return 0 if passed else 1
+
+
+def _print_problems(results: Sequence[Verdict], *, verbose: bool) -> None:
+    """Each of a record that is or was to be published; a line for a run that is only a trial."""
+    failed = [result for result in results if result.problems]
+    trials = [result for result in failed if _trial(result)]
+    for result in failed:
+        for problem in _shown(result, verbose=verbose):
+            print(f"FAIL: {plain(problem)}")
+    if len(failed) > len(trials):
+        print("restore those files with git, or train those seeds again: see train --out --force")
+    if trials:
+        print("a trial is not to be published: train it as registered, or score it with evaluate")
+
+
+def _shown(result: Verdict, *, verbose: bool) -> list[str]:
+    if verbose or len(result.problems) == 1 or not (otherwise := _trial(result)):
+        return result.problems
+    count = len(result.problems)
+    return [f"{result.folder}: a trial, {otherwise}: {count} problems, which --verbose lists"]
+
+
+def _trial(result: Verdict) -> str:
+    """How a run differs from those that are published, in words; "" for one that does not."""
+    record = result.record
+    if record is None:
+        return ""
+    data, registered = record.data, EXPERIMENTS.get(record.experiment)
+    if (data.name, data.split) != ("mnist", "test"):
+        return f"scored on {data.name} ({data.split})"
+    recipe = record.recipe if registered is None else registered.recipe.to_dict()
+    return "; ".join(differences(record.recipe, recipe))
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from mnist_models.atomic import write_atomically
+from mnist_models.atomic import make_folder, write_atomically
 from mnist_models.cli.actions import plain
 from mnist_models.cli.options import (
     Commands,
@@ -31,6 +31,7 @@ from mnist_models.cli.training import add_dataset, load_noting
 from mnist_models.data import Source
 from mnist_models.job import alone_in
 from mnist_models.models import find_experiment
+from mnist_models.plural import counted
 from mnist_models.search.candidate import refuse_slips
 from mnist_models.search.log import log
 from mnist_models.search.loop import Effort, search
@@ -162,6 +163,8 @@ def run_search(options: argparse.Namespace) -> int:
     sampled = any(isinstance(setting, Range) for setting in options.vary)
     if sampled and options.arms is None:
         raise UsageError("a range holds any number of arms: say how many, such as --arms 40")
+    if options.log:  # before hours of work
+        make_folder(options.log, "--log")
     options.val = True
     data, _ = load_noting(options, torch.device("cpu"))
     question = Question(
@@ -226,7 +229,9 @@ class _Bar:
 
     def _progress(self, runs: int, progress: Progress) -> None:
         self._bar.n = self._before + progress.finished
-        self._bar.set_postfix_str(f"{progress.states.total()} of {runs} runs of these arms")
+        self._bar.set_postfix_str(
+            f"{progress.states.total()} of {counted(runs, 'run')} of these arms"
+        )
 
     def tell(self, arm: Arm) -> None:
         """Write what became of an arm above the bar."""
@@ -243,7 +248,7 @@ def _show(study: Any, name: str, options: argparse.Namespace) -> None:
     found = arms(study)
     result = log(name, study.user_attrs["question"], found)
     if options.log:
-        options.log.mkdir(parents=True, exist_ok=True)
+        make_folder(options.log, "--log")
         text = json.dumps(result, indent=1, allow_nan=False) + "\n"
         write_atomically(options.log / f"{name}.json", text.encode())
     if options.json:

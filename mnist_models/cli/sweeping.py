@@ -27,6 +27,7 @@ from mnist_models.cli.options import (
     append_to_log,
     declare,
     read_log,
+    say_stopped,
     seeds,
     show_json,
     whole,
@@ -37,6 +38,7 @@ from mnist_models.cli.training import add_runs, load_noting
 from mnist_models.cost import costs, duration
 from mnist_models.data import Source
 from mnist_models.models import Experiment, find_experiment
+from mnist_models.plural import counted
 from mnist_models.record import Record, RecordError, find_records, load_record
 from mnist_models.sweep import Outcome, Plan, Progress, State, board_in, plan, sweep
 from mnist_models.tables import percent, spread, table
@@ -128,14 +130,10 @@ def _train(planned: Plan, where: Sequence[Place], options: argparse.Namespace) -
                     if outcome.state == "failed":
                         said = f"{outcome.experiment} seed {outcome.seed} failed: {outcome.cause}"
                         bar.write(plain(said), file=sys.stderr)
-        except (KeyboardInterrupt, SystemExit):  # Ctrl-C, SIGTERM
+        except (KeyboardInterrupt, SystemExit) as stop:  # Ctrl-C, SIGTERM
             bar.close()
-            print(
-                f"stopped after {len(outcomes)} of {len(planned.jobs)} runs; the same command "
-                "goes on",
-                file=sys.stderr,
-            )
-            raise
+            done = f"{len(outcomes)} of {counted(len(planned.jobs), 'run')}"
+            say_stopped(stop, f" after {done}; the same command goes on")
     return outcomes
 
 
@@ -153,7 +151,7 @@ def _bar(planned: Plan) -> tqdm:
 
 def _tell(bar: tqdm, planned: Plan, progress: Progress) -> None:
     failed = progress.states["failed"]
-    said = f"{progress.states.total()} of {len(planned.jobs)} runs"
+    said = f"{progress.states.total()} of {counted(len(planned.jobs), 'run')}"
     said += f", {failed} failed" if failed else ""
     said += f", {progress.held} held by another sweep" if progress.held else ""
     bar.n = progress.finished
@@ -190,7 +188,8 @@ def _show(
         if found:
             print(table(("experiment", "n", "final epoch", "sd", "lowest"), _rows(found)))
         said = ", ".join(f"{counts[state]} {text}" for state, text in _STATES.items())
-        print(f"{len(runs)} runs: {said}; {duration(seconds)}, {duration(training)} of training")
+        times = f"{duration(seconds)}, {duration(training)} of training"
+        print(f"{counted(len(runs), 'run')}: {said}; {times}")
         print(f"records: {options.out}")
     append_to_log(options.log, result)
     return 1 if counts["failed"] else 0
@@ -256,12 +255,14 @@ def _show_plan(planned: Plan, workers: int, options: argparse.Namespace) -> int:
         return 0
     print(table(("experiment", "seed", "epochs to train", "seconds", "by records"), rows))
     said = ""
-    counted = sum(group[0].experiment.name not in unknown for group in planned.groups)
-    if workers and counted:
-        pace = duration(math.ceil(counted / workers) * training / counted)  # no group is split
-        said = f", {pace} on {workers} workers at that pace"
+    known_groups = sum(group[0].experiment.name not in unknown for group in planned.groups)
+    if workers and known_groups:
+        rounds = math.ceil(known_groups / workers)
+        pace = duration(rounds * training / known_groups)  # no group is split
+        said = f", {pace} on {counted(workers, 'worker')} at that pace"
     print(
-        f"{len(rows)} runs to train, {len(planned.standing)} stand already; "
+        f"{counted(len(rows), 'run')} to train, {len(planned.standing)} "
+        f"{'stands' if len(planned.standing) == 1 else 'stand'} already; "
         f"{duration(training)} of training{said}"
     )
     if unknown:

@@ -27,6 +27,7 @@ from mnist_models.cli.options import (
 )
 from mnist_models.data import Dataset
 from mnist_models.models import find_experiment
+from mnist_models.plural import counted
 from mnist_models.report.accuracies import HEADER, rows, what
 from mnist_models.tables import table
 from mnist_models.timings import EPOCHS, FILE, Accuracy, Bench, Choices, Ratio
@@ -191,14 +192,18 @@ def _show(result: Bench) -> None:
     print(_ratio_table("ratio, to the end", result.to_the_end_ratios), end="\n\n")
     if result.full is not None:
         full = result.full
-        print(f"really trained for {full.epochs} epochs, scoring included:")
+        print(f"really trained for {counted(full.epochs, 'epoch')}, scoring included:")
         trained = [(n, s, full.correct[n], full.total) for n, s in full.seconds.items()]
         print(table(("contender", "wall, s", "correct", "of"), trained), end="\n\n")
         print(table(("ratio", "to the end"), list(full.ratios.items())), end="\n\n")
-    print(f"{result.rounds} rounds of {result.steps_per_round} steps.", result.includes)
+    print(_turns(result.rounds, result.steps_per_round), result.includes)
     print(result.formula)
     print(*result.notes, sep="\n")
     print(result.provenance.device)
+
+
+def _turns(rounds: int, steps: int) -> str:
+    return f"{counted(rounds, 'round')} of {counted(steps, 'step')}."
 
 
 def _ratio_table(title: str, ratios: dict[str, Ratio]) -> str:
@@ -223,7 +228,7 @@ def _show_choices(result: Choices) -> None:
         ]
         header = (name, "ms/step", "runs/hour", "time over that of", "lowest", "highest")
         print(table((*header, "what it is compared with"), rows), end="\n\n")
-    print(f"{result.rounds} rounds of {result.steps_per_round} steps.", result.includes)
+    print(_turns(result.rounds, result.steps_per_round), result.includes)
     print("A ratio above 1: the loop is faster as built.")
     print(result.provenance.device)
 

@@ -27,6 +27,7 @@ from mnist_models.cli.options import (
     assignment_of,
     declare,
     device_of,
+    say_stopped,
     seeds,
     show_json,
     whole,
@@ -243,11 +244,10 @@ def _train(
             if not options.seeds:
                 raise
             return {seed: error}  # the other seeds are still to come
-    except (KeyboardInterrupt, SystemExit):  # Ctrl-C, SIGTERM
+    except (KeyboardInterrupt, SystemExit) as stop:  # Ctrl-C, SIGTERM
         bar.close()
         where = ", ".join(map(str, folders.values()))
-        print(f"stopped; the same command with --resume goes on in {where}", file=sys.stderr)
-        raise
+        say_stopped(stop, f"; the same command with --resume goes on in {where}")
     finally:
         bar.close()
 

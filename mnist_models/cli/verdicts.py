@@ -9,12 +9,12 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-from mnist_models.atomic import write_atomically
+from mnist_models.atomic import make_folder, write_atomically
 from mnist_models.badges import Badge
 from mnist_models.checks.result import CheckResult
 from mnist_models.cli.actions import annotate, escape, markdown_table, summarise, write_outputs
 from mnist_models.isolation import Outcome
-from mnist_models.tables import verdict
+from mnist_models.tables import reasons, verdict
 
 _MARKS = {True: "pass", False: "FAIL", None: "unknown"}
 _WORDS = {True: "true", False: "false", None: "unknown"}
@@ -35,10 +35,8 @@ def report_outcome(outcome: Outcome, title: str) -> None:
         annotate(said, title="check", file=file, line=line)
     else:
         summarise_checks(f"{outcome.target} {verdict(outcome.checks, title)}", outcome.checks)
-    for check in outcome.checks:
-        if check.passed is not True:
-            said = f"{check.cause}. {check.help}".strip()
-            annotate(said, title=check.name, file=file, line=line)
+    for check, said in reasons(outcome.checks):
+        annotate(said, title=check.name, file=file, line=line)
     field = outcome.measurements["receptive_field"]["before_pooling"]
     parameters = outcome.measurements["parameters"]
     write_outputs(
@@ -60,18 +58,20 @@ def summarise_checks(heading: str, checks: Sequence[CheckResult]) -> None:
     summarise(f"### {escape(heading)}\n\n{markdown_table(_HEADER, rows)}")
 
 
-def write_badges(outcome: Outcome, folder: Path) -> None:
-    """Write a badge for each check, and one for all of them, as SVG and JSON.
+def write_badges(outcome: Outcome, folder: Path) -> list[Path]:
+    """Write a badge for each check, and one for all of them, as SVG and JSON; gives the files.
 
     Raises:
         OSError: the folder or a file in it cannot be written.
     """
     said = {True: "passing", False: "failing", None: "unknown"}
     whole = Badge("check", outcome.assignment, said[outcome.passed], outcome.passed)
-    folder.mkdir(parents=True, exist_ok=True)
-    for badge in (whole, *map(check_badge, outcome.checks)):
-        for name, text in badge.files().items():
-            write_atomically(folder / name, text.encode())
+    make_folder(folder)
+    badges = (whole, *map(check_badge, outcome.checks))
+    texts = {folder / name: text for badge in badges for name, text in badge.files().items()}
+    for path, text in texts.items():
+        write_atomically(path, text.encode())
+    return list(texts)
 
 
 def check_badge(check: CheckResult) -> Badge:

@@ -11,6 +11,7 @@ from mnist_models.exhibits.shown import NO_RECORD, Markdown, Picture, rows_of
 from mnist_models.figures import images, plots
 from mnist_models.lesson import Again, is_mnist, is_quick, score_on_training
 from mnist_models.models import EXPERIMENTS, Experiment, System
+from mnist_models.plural import counted
 from mnist_models.record import KEPT_EPOCHS, Epoch, Record
 from mnist_models.tables import percent
 
@@ -22,8 +23,8 @@ def run_note(experiment: Experiment | None = None, data: Dataset | None = None) 
     note = ""
     if experiment is not None and data is not None:
         note = (
-            f" It trains {experiment.recipe.epochs} epochs on {len(data.train):,} images of "
-            f"{data.name} and scores {len(data.held_out):,} others."
+            f" It trains {counted(experiment.recipe.epochs, 'epoch')} on {len(data.train):,} "
+            f"images of {data.name} and scores {len(data.held_out):,} others."
         )
     if is_quick():
         return Markdown(

@@ -15,7 +15,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from mnist_models.assignment import TEST_MD5
-from mnist_models.atomic import write_atomically
+from mnist_models.atomic import make_folder, write_atomically
 from mnist_models.figures import plots
 from mnist_models.figures.plotted import (
     EACH,
@@ -275,6 +275,6 @@ def write(root: Path, picture: Picture, figure: Figure) -> Path:
     """
     path = root / FOLDER / picture.file
     drawing = png_bytes(figure) if path.suffix == ".png" else svg_bytes(figure, picture.alt)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     write_atomically(path, stamped(drawing, picture.digest, picture.code))
     return path

@@ -17,6 +17,7 @@ import nbformat
 
 from mnist_models.models import EXPERIMENTS, Experiment
 from mnist_models.notebooks import COMMAND, FOLDER, NotebookError
+from mnist_models.plural import counted
 from mnist_models.record import Record, canonical
 
 KEY = "mnist_models"  # of the digests, in the metadata of the ipynb
@@ -112,7 +113,8 @@ def read_source(root: Path, name: str) -> Source:
     lines = [text.count("\n", 0, match.start()) + 1 for match in _MARKER.finditer(text)]
     if not lines or len(lines) != len(notebook.cells):
         raise NotebookError(
-            f"{path}: found {len(lines)} cell markers for {len(notebook.cells)} cells; expected a "
+            f"{path}: found {counted(len(lines), 'cell marker')} for "
+            f"{counted(len(notebook.cells), 'cell')}; expected a "
             "jupytext py:percent file whose cells all begin with a line '# %%'"
         )
     cells = tuple(

@@ -30,6 +30,7 @@ from mnist_models.notebooks.pair import (
     read_source,
     shown,
 )
+from mnist_models.plural import counted
 from mnist_models.project import slug
 from mnist_models.record import Record
 
@@ -113,8 +114,8 @@ def _differences(
     for number, (wanted, found) in enumerate(pairs, start=1):
         cells = f"of {FOLDER}/{source.name}.py"
         if wanted is None or found is None:
-            counts = f"{len(notebook.cells)} cells differs from the {len(source.cells)} {cells}"
-            yield None, f"its number of {counts}"
+            here, there = len(notebook.cells), len(source.cells)
+            yield None, f"it has {counted(here, 'cell')}, which differs from the {there} {cells}"
             return
         if (wanted.kind, wanted.text) != (found.cell_type, found.source):
             yield number, f"differs from the cell {cells} at line {wanted.line}"

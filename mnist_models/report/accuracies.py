@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterator
 
+from mnist_models.plural import counted
 from mnist_models.report.markdown import table
 from mnist_models.statistics import paired
 from mnist_models.tables import percent, spread
@@ -21,7 +22,7 @@ def accuracies(found: Accuracy) -> str:
 def what(found: Accuracy) -> str:
     """What the table shows, in a sentence or two."""
     return (
-        f"`{found.experiment}`, {found.epochs} epochs, {len(found.seeds)} seeds each, "
+        f"`{found.experiment}`, {counted(found.epochs, 'epoch')}, {len(found.seeds)} seeds each, "
         f"{found.side_by_side} at a time where side by side, scored once, after the last epoch, on "
         f"{found.total:,} {found.split} images. Differences are seed by seed; p is that of a "
         "paired t-test."

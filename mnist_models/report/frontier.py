@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from mnist_models.report.markdown import table
-from mnist_models.report.reproduction import Row
+from mnist_models.report.reproduction import Row, limits
 from mnist_models.report.status import LAST, SHARE, accuracy
 from mnist_models.statistics import Aggregate
 from mnist_models.tables import percent
@@ -19,6 +19,7 @@ _HEADER = (
     "final epoch",
     "95 % interval of the mean",
     f"seeds that kept {SHARE} in each of the {LAST}",
+    "its limits",
 )
 
 
@@ -38,6 +39,7 @@ def _line(row: Row) -> tuple[str, ...]:
         accuracy(row.found),
         _interval(row.found),
         _share(row.found),
+        limits(row),
     )
 
 

@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from mnist_models.cost import duration
 from mnist_models.figures.catalogue import timing_picture
+from mnist_models.plural import counted
 from mnist_models.report.accuracies import accuracies
 from mnist_models.report.markdown import table
 from mnist_models.tables import digits
@@ -150,8 +151,8 @@ def _full(bench: Bench) -> str:
     ]
     ratios = "; ".join(f"{name}: {digits(ratio)}" for name, ratio in full.ratios.items())
     return (
-        f"Really trained for {full.epochs} epochs, epoch by epoch in turn, start-up and scoring "
-        f"included:\n\n{table(('contender', 'to the end', 'correct'), rows)}\n{ratios}.\n"
+        f"Really trained for {counted(full.epochs, 'epoch')}, epoch by epoch in turn, start-up and "
+        f"scoring included:\n\n{table(('contender', 'to the end', 'correct'), rows)}\n{ratios}.\n"
     )
 
 

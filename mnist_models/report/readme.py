@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from mnist_models.figures.catalogue import FOLDER, Picture, catalogue
+from mnist_models.figures.catalogue import FOLDER, OWN, Picture, catalogue
+from mnist_models.plural import singular
 from mnist_models.project import colab_url
 from mnist_models.record import Record
 from mnist_models.report.frontier import frontier
 from mnist_models.report.markdown import table
 from mnist_models.report.reproduction import reproduction, rows, section, systems
+from mnist_models.report.scale import how_long
 from mnist_models.report.status import Requirement, status
 from mnist_models.tables import percent
 
@@ -35,6 +37,7 @@ def blocks(
     own = "".join(f"{frontier(of_system[system])}\n" for system in systems(published=False))
     makers: dict[str, Callable[[], str]] = {
         "status": lambda: status(required),
+        "durations": lambda: how_long(OWN, records.get(OWN, ())),
         "reproduction": lambda: reproduction(found),
         "own": lambda: own + sections(published=False),
         "systems": lambda: sections(published=True),
@@ -91,7 +94,7 @@ def index(records: Mapping[str, Sequence[Record]]) -> str:
             str(len(record.epochs)),
             ", ".join(f"{epoch.test_correct:,}" for epoch in record.epochs[-3:]),
             percent(record.final.test_correct, record.final.test_total),
-            record.provenance.device,
+            singular(record.provenance.device),
         )
         for group in records.values()
         for record in group

@@ -9,8 +9,10 @@ from functools import cache
 from torch import nn
 
 from mnist_models.assignment import CARD
-from mnist_models.checks import Measurements, measure
+from mnist_models.checks import CheckResult, Measurements, check_against, measure
+from mnist_models.checks.record import check_record
 from mnist_models.models import EXPERIMENTS, Claim, Experiment, System
+from mnist_models.plural import counted
 from mnist_models.record import Record
 from mnist_models.report.markdown import table
 from mnist_models.report.status import LAST, SHARE, accuracy, intervals
@@ -40,6 +42,8 @@ class Row:
         found: the aggregate of its records, against this project's card; None without records.
         difference: of an ablation, to what it ablates, over the seeds that both have.
         best: what its best epochs have, chosen on the test images; None without records.
+        broken: of this project's own, which nothing excuses: the checks on its network and its
+            records that do not pass on its assignment, and those on its network on the card.
     """
 
     experiment: Experiment
@@ -49,6 +53,7 @@ class Row:
     found: Aggregate | None
     difference: Comparison | None = None
     best: Best | None = None
+    broken: tuple[str, ...] = ()
 
     @property
     def reproduced(self) -> bool | None:
@@ -89,7 +94,23 @@ def _row(experiment: Experiment, records: Mapping[str, Sequence[Record]]) -> Row
         aggregate(group, CARD) if group else None,
         compare(group, base),
         best(group),
+        _broken(experiment, group),
     )
+
+
+def _broken(experiment: Experiment, records: Sequence[Record]) -> tuple[str, ...]:
+    if experiment.source is not None:
+        return ()
+    checks = [check for found in _checked(experiment) for check in found]
+    checks += [each for record in records for each in check_record(record, experiment.assignment)]
+    said = {False: "", None: " (unknown)"}
+    return tuple(dict.fromkeys(f"{c.name}{said[c.passed]}" for c in checks if c.passed is not True))
+
+
+@cache
+def _checked(experiment: Experiment) -> list[list[CheckResult]]:
+    """The checks on its network, made once."""
+    return check_against(experiment.build(), [experiment.assignment, CARD])[0]
 
 
 def systems(*, published: bool) -> list[System]:
@@ -161,7 +182,8 @@ def _difference(row: Row) -> str:
     base, found = row.experiment.ablates, row.difference
     if found is None:
         return f"none; compare `{base}`"
-    text = f"{100 * found.mean / found.total:+.2f} points against `{base}`, n = {found.seeds} pairs"
+    points = f"{100 * found.mean / found.total:+.2f} points"
+    text = f"{points} against `{base}`, n = {counted(found.seeds, 'pair')}"
     if found.interval is not None:
         low, high = (f"{100 * bound / found.total:+.2f}" for bound in found.interval)
         text += f", 95 % interval {low} to {high}"
@@ -228,12 +250,26 @@ def _step(row: Row) -> str:
         f"{_pixels(row.before)} / {_pixels(row.after)}\n\n"
         f"- Target: {experiment.target}\n"
         f"- Result: {_result(row.found)}{claim}.\n"
-        f"- Analysis: {experiment.analysis}\n\n"
+        f"- Analysis: {experiment.analysis}\n"
+        f"{_misses(row)}\n"
     )
+
+
+def _misses(row: Row) -> str:
+    return f"- Limits: {limits(row)}.\n" if row.broken else ""
+
+
+def limits(row: Row) -> str:
+    """Whether one of this project's own keeps its limits, in words."""
+    if row.broken:
+        return f"**not kept**: {', '.join(row.broken)}"
+    return "kept" if row.found else "kept by the network"  # what is asked of a training is unknown
 
 
 def _result(found: Aggregate | None) -> str:
     if found is None:
         return "no record yet"
-    text = f"{accuracy(found)}; {_kept(found)} seeds kept {SHARE} in each of the {LAST}"
-    return text if found.seeds == 1 else f"{text} (95 % intervals: {intervals(found)})"
+    one = found.seeds == 1
+    kept = f"{_kept(found)} {'seed' if one else 'seeds'}"
+    text = f"{accuracy(found)}; {kept} kept {SHARE} in each of the {LAST}"
+    return text if one else f"{text} (95 % intervals: {intervals(found)})"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mnist_models.cost import Cost, costs, duration
+from mnist_models.plural import counted, singular
 from mnist_models.record import Record
 from mnist_models.report.markdown import ReportError, table
 
@@ -44,7 +45,7 @@ def _cost_table(found: Sequence[Cost]) -> str:
             str(cost.epochs),
             duration(cost.run_seconds),
             duration(100 * cost.run_seconds),
-            "; ".join(cost.devices) + (", side by side" if cost.stacked else ""),
+            _devices(cost),
         )
         for cost in found
     ]
@@ -52,6 +53,22 @@ def _cost_table(found: Sequence[Cost]) -> str:
     if any(device.startswith("cuda") for cost in found for device in cost.devices):
         return text
     return text + "\n**GPU: not measured**; no published record was trained on one.\n"
+
+
+def how_long(name: str, records: Sequence[Record]) -> str:
+    """How long one run of an experiment takes, in a sentence of Markdown."""
+    if not records:
+        return f"How long `{name}` takes no published record says.\n"
+    cost = costs(records)[name]
+    return (
+        f"A seed of `{name}` trains for {duration(cost.run_seconds)}: "
+        f"{counted(cost.epochs, 'epoch')} of {cost.epoch_seconds:.1f} s, the median over "
+        f"{counted(cost.runs, 'published record')} ({_devices(cost)}).\n"
+    )
+
+
+def _devices(cost: Cost) -> str:
+    return "; ".join(map(singular, cost.devices)) + (", side by side" if cost.stacked else "")
 
 
 def _machines_table(found: Sequence[Cost]) -> str:
@@ -117,5 +134,5 @@ def _sweep_line(sweep: Mapping[str, Any]) -> tuple[str, ...]:
         duration(wall),
         duration(training),
         f"{training / wall:.2f}",
-        str(sweep["device"]),
+        singular(str(sweep["device"])),
     )

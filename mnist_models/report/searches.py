@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from mnist_models.plural import counted
 from mnist_models.report.markdown import ReportError, table
 
 FOLDER = "search"  # beside the document: what `search --log` wrote, one file each
@@ -35,14 +36,16 @@ def _question(found: Mapping[str, Any]) -> str:
     question, arms = found["question"], found["arms"]
     fixed = ", ".join(f"{key} = {value}" for key, value in question["fixed"].items())
     runs = sum(len(arm["correct"]) for arm in arms)
-    data = question["data"]
+    data, pooled = question["data"], found["pooled_epochs"]
+    seeds = "seed " if len(question["seeds"]) == 1 else "seeds "
+    seeds += ", ".join(map(str, question["seeds"]))
+    last = "the last epoch" if pooled == 1 else f"mean of the last {pooled} epochs"
     return (
-        f"`{question['experiment']}`{f' with {fixed}' if fixed else ''}: {len(arms):,} arms, "
-        f"{runs:,} runs, seeds {', '.join(map(str, question['seeds']))}, scored on the "
-        f"{data['split']} images of {data['name']}{_slice(data)}, mean of the last "
-        f"{found['pooled_epochs']} epochs. Differences are to arm 0 over the same "
-        "seeds, with the 95 % interval of their mean and the p of a paired t-test, not corrected "
-        "for the number of arms.\n"
+        f"`{question['experiment']}`{f' with {fixed}' if fixed else ''}: "
+        f"{counted(len(arms), 'arm')}, {counted(runs, 'run')}, {seeds}, scored on the "
+        f"{data['split']} images of {data['name']}{_slice(data)}, {last}. Differences are to arm 0 "
+        "over the same seeds, with the 95 % interval of their mean and the p of a paired t-test, "
+        "not corrected for the number of arms.\n"
     )
 
 

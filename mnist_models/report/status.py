@@ -16,6 +16,7 @@ from mnist_models.checks.record import check_record
 from mnist_models.checks.result import CheckResult, overall
 from mnist_models.figures.catalogue import OWN
 from mnist_models.models import EXPERIMENTS
+from mnist_models.plural import counted
 from mnist_models.record import Record
 from mnist_models.report.markdown import table
 from mnist_models.statistics import Aggregate, aggregate
@@ -93,7 +94,7 @@ def _words(
         return limit, accuracy(found), short or f"no record, limit {SHARE}"
     if name == "consistency":
         limit = f">= {SHARE} in each of the {LAST}"
-        kept = f"{found.consistent} of {found.seeds} seeds" if found else "no record"
+        kept = f"{found.consistent} of {counted(found.seeds, 'seed')}" if found else "no record"
         return limit, kept, f"{kept}, {limit}"
     if not checks:
         return str(CARD.epochs), "no record", f"no record, limit {CARD.epochs}"

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from mnist_models.atomic import make_folder
 from mnist_models.data import Dataset
 from mnist_models.models import Experiment
 from mnist_models.provenance import model_digest
@@ -127,7 +128,7 @@ def load_study(out: Path, name: str, question: Question | None = None) -> optuna
     path = out / FILE_NAME
     if question is None and not path.exists():
         raise SearchError(f"{path} does not exist: no search has written there yet")
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out, "--out")
     try:
         with storage_errors(path):
             storage = storage_of(path)
