@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
+from mnist_models.advice import AS_A_SCRIPT
 from mnist_models.assignment import Assignment
 from mnist_models.checks.result import CheckResult, overall
 from mnist_models.files import refusal
@@ -245,7 +246,8 @@ def _answer(ending: Ending, token: str, seconds: float, memory: int) -> dict[str
     stage = stages[-1] if stages else "Python and torch were starting"
     answers = [message for message in messages if "stage" not in message]
     if ending.limit == "time":
-        raise ValueError(f"the limit of {seconds:g} s was reached while {stage}")
+        said = f"the limit of {seconds:g} s was reached while {stage}"
+        raise ValueError(f"{said}; {AS_A_SCRIPT}" if stage.startswith("importing ") else said)
     if ending.limit == "memory":
         raise ValueError(f"the limit of {memory >> 20:,} MiB of memory was passed while {stage}")
     if len(answers) == 1:

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.nn.parameter import is_lazy
 
+from mnist_models.mode import set_mode
 from mnist_models.randomness import seed_global_generators
 from mnist_models.trace import Trace
 from mnist_models.tracer import Escapes, Replace, Tracer
@@ -137,7 +138,7 @@ def _tables(module: nn.Module) -> _Tables:
 
 def _warm_up(module: nn.Module) -> None:
     """Lazy modules and attributes made on first use come into being here."""
-    module.eval()
+    set_mode(module, training=False)
     with torch.no_grad(), quiet():
         module(digits(2, seed=0).to(_device(module)))
 
@@ -284,7 +285,7 @@ def run(
     """
     tracer = partial or make_tracer(module, image, replace, values, redraw)
     seed_global_generators(seed)
-    module.train(training)
+    set_mode(module, training)
     saved = [(tensor, tensor.detach().clone()) for tensor in _tensors(module)]
     tables = _tables(module)
     before = register_module_forward_pre_hook(tracer.enter_module)
@@ -294,7 +295,7 @@ def run(
         with torch.inference_mode(inference), torch.set_grad_enabled(wanted), quiet():
             with Escapes(tracer), tracer:
                 output = module(image)
-            return tracer.finish(output)
+            return tracer.finish(output, training)
     finally:
         before.remove()
         after.remove()

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from mnist_models.advice import AS_A_SCRIPT, advice, describe
 from mnist_models.files import refusal
 from mnist_models.models import find_experiment
 from mnist_models.plural import counted
@@ -217,14 +218,20 @@ def guard(action: Callable[[], Any], failed: str, folder: Path) -> Any:
             frames = [(str(error.filename), error.lineno)]
         own = [frame for frame in frames if _written_in(Path(frame[0]), folder)]
         place = f" ({Path(own[-1][0]).name}, line {own[-1][1]})" if own else ""
-        advice = ""
-        if isinstance(error, ModuleNotFoundError) and isinstance(error.name, str):
-            advice = f"; {_missing(error.name, folder)}"
-        elif isinstance(error, SystemExit):
-            advice = "; put what runs as a script under if __name__ == '__main__'"
-        elif isinstance(error, NameError) and error.name == "get_ipython":
-            advice = f"; {_OF_A_NOTEBOOK}"
-        raise NotLoadedError(f"{failed}: {describe(error)}{place}{advice}") from None
+        advised = _advice(error, folder)
+        said = f"{failed}: {describe(error)}{place}"
+        raise NotLoadedError(f"{said}; {advised}" if advised else said) from None
+
+
+def _advice(error: BaseException, folder: Path) -> str:
+    """What to do about an error at import, or while the network is built; or ""."""
+    if isinstance(error, ModuleNotFoundError) and isinstance(error.name, str):
+        return _missing(error.name, folder)
+    if isinstance(error, SystemExit):
+        return AS_A_SCRIPT
+    if isinstance(error, NameError) and error.name == "get_ipython":
+        return _OF_A_NOTEBOOK
+    return advice(error)
 
 
 def _missing(name: str, folder: Path) -> str:
@@ -250,11 +257,3 @@ def _written_in(file: Path, folder: Path) -> bool:
     """Whether the stranger wrote it: the folder may hold an environment or this package too."""
     installed = "site-packages" in file.parts or file.is_relative_to(Path(__file__).parent)
     return file.is_relative_to(folder) and not installed
-
-
-def describe(error: BaseException) -> str:
-    """An error in words: its type and message, whatever its own code does."""
-    try:
-        return f"{type(error).__name__}: {error}"
-    except BaseException:  # the stranger's __str__
-        return type(error).__name__

@@ -122,11 +122,16 @@ _FILLS = {"full", "new_full", "full_like", "fill", "scalar_tensor"}
 Label = tuple[str, str, int]  # name, module path, how many of the same ran before
 
 
+class NoLogitsError(TypeError):
+    """The forward pass returned something else than one tensor: what, and in which mode."""
+
+
 @dataclass
 class Trace:
     """All operations of one forward, in order.
 
     Attributes:
+        training: the mode that the module was in.
         output: what the module returned.
         opaque: why what an operation computes with cannot be seen, or "".
         escaped: a way out of torch that a value depending on the image took, or "".
@@ -135,10 +140,26 @@ class Trace:
     nodes: list[Node] = field(default_factory=list)
     storages: list[Storage] = field(default_factory=list)
     image: Operand | None = None
+    training: bool = False
     output: Any = None
     logits: Operand | None = None
     opaque: str = ""
     escaped: str = ""
+
+    def answer(self) -> Tensor:
+        """The logits, ``(B, 10)`` of an honest network.
+
+        Raises:
+            NoLogitsError: the module returned something else than a tensor of such numbers.
+        """
+        found = None if self.logits is None else self.logits.value
+        if found is not None and found.is_floating_point():
+            return found
+        kind = f"a {type(self.output).__name__}" if found is None else f"{found.dtype} numbers"
+        raise NoLogitsError(
+            f"in {'training' if self.training else 'evaluation'} mode the forward pass returned "
+            f"{kind}; expected one tensor of logits"
+        )
 
     def label(self, node: Node) -> Label:
         """Names an operation in a way that holds with and without gradients.

@@ -82,9 +82,9 @@ class Tracer(TorchDispatchMode):
         if self._modules and self._modules[-1] is module:
             self._modules.pop()
 
-    def finish(self, output: Any) -> Trace:
-        """The trace of a forward pass that returned `output`."""
-        self.trace.output = output
+    def finish(self, output: Any, training: bool = False) -> Trace:
+        """The trace of a forward pass that returned `output` in this mode."""
+        self.trace.output, self.trace.training = output, training
         if replaced := _replaced_kernels():
             self.trace.opaque = f"the code replaces torch's {replaced} by its own"
         if isinstance(output, Tensor):

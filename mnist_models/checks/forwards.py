@@ -13,7 +13,7 @@ from mnist_models.receptive_field.global_pooling import CHANGES
 from mnist_models.trace import Node, Operand, Taint, Trace
 from mnist_models.tracer import Replace
 
-__all__ = ["BATCH", "Forwards", "differs", "half", "logits", "noise"]
+__all__ = ["BATCH", "Forwards", "differs", "half", "noise"]
 
 LARGE = 128  # images in a batch of training
 
@@ -41,9 +41,9 @@ class Forwards:
         """``(4, 10)``.
 
         Raises:
-            TypeError: the forward returned something else than a tensor.
+            NoLogitsError: the forward returned something else than a tensor.
         """
-        return logits(self.trace(training, image, seed))
+        return self.trace(training, image, seed).answer()
 
     def effect(
         self, training: bool, numbers: Iterable[int], replace: Replace, seed: int = 0
@@ -55,7 +55,7 @@ class Forwards:
         batch = digits(BATCH, seed=20)
         table = dict.fromkeys(numbers, replace)
         changed = run(self.module, batch, training=training, seed=seed, replace=table, values=False)
-        return relative_change(self.logits(training, seed=seed), logits(changed))
+        return relative_change(self.logits(training, seed=seed), changed.answer())
 
     def effective(
         self, training: bool, nodes: list[Node], replace: Replace, seed: int = 0
@@ -84,7 +84,7 @@ class Forwards:
         batch, other = digits(BATCH, seed=20), digits(BATCH, seed=21)
         beside = torch.cat([batch[:1], other[1:]])
         found = run(self.module, beside, training=True, values=False)
-        here, there = self.logits(True), logits(found)
+        here, there = self.logits(True), found.answer()
         return relative_change(here[:1], there[:1], spread=here) >= CHANGES
 
     def depends(
@@ -102,14 +102,6 @@ class Forwards:
         if here is None or there is None or here.value is None or there.value is None:
             return False
         return Taint.IMAGE in here.taint and differs(here.value, there.value)
-
-
-def logits(trace: Trace) -> Tensor:
-    """The logits of a forward pass; TypeError where it returned something else."""
-    if trace.logits is None or trace.logits.value is None:
-        kind = type(trace.output).__name__
-        raise TypeError(f"the forward pass returned a {kind}; expected a tensor of logits")
-    return trace.logits.value
 
 
 def differs(a: Tensor, b: Tensor) -> bool:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from mnist_models.checks.forwards import Forwards, logits, noise
+from mnist_models.checks.forwards import Forwards, noise
 from mnist_models.probe import digits, relative_change, run
 from mnist_models.receptive_field.global_pooling import CHANGES
 from mnist_models.trace import Label, Node, Operand, Taint, Trace
@@ -160,10 +160,10 @@ def observe(forwards: Forwards, trace: Trace, nodes: list[Node]) -> list[Site]:
             if not site.felt and mask.any():
                 back = {here[label].number: _putting_back(mask, features(here[label]))}
                 undone = _again(forwards, seed, replace=back)
-                site.felt = relative_change(logits(plain), undone) >= CHANGES
+                site.felt = relative_change(plain.answer(), undone) >= CHANGES
             if not site.redrawn:
                 other = _again(forwards, seed, redraw=_draws(plain, here[label]))
-                site.redrawn = relative_change(logits(plain), other) >= CHANGES
+                site.redrawn = relative_change(plain.answer(), other) >= CHANGES
     return [site for site in sites if 0.0 in site.values or site.dropped == 0]
 
 
@@ -202,7 +202,7 @@ def _again(
         redraw=redraw,
         values=False,
     )
-    return logits(trace)
+    return trace.answer()
 
 
 def _images() -> Tensor:

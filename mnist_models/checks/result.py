@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from mnist_models.advice import advice_on_forward, describe, place
+
 
 @dataclass(frozen=True)
 class CheckResult:
@@ -42,7 +44,6 @@ def overall(checks: Iterable[CheckResult]) -> bool | None:
 
 def unmeasured(name: str, limit: str | None, unit: str, error: Exception) -> CheckResult:
     """The result of a check that could not be carried out."""
-    text = str(error).strip().split("\n")[0]
-    cause = f"{type(error).__name__}: {text}" if text else type(error).__name__
-    advice = "make the forward pass run on (B, 1, 28, 28) float images in both modes"
-    return CheckResult(name, None, None, limit, unit, cause, advice)
+    where, cause = place(error), describe(error).split("\n")[0]
+    cause += f" ({where})" if where else ""
+    return CheckResult(name, None, None, limit, unit, cause, advice_on_forward(error))

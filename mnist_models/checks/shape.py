@@ -24,7 +24,8 @@ def check_shape(module: nn.Module) -> CheckResult:
     for count in (1, 2, 5):
         output = run(module, digits(count, seed=40 + count), values=False).output
         if not isinstance(output, Tensor):
-            return _failed(type(output).__name__, "the forward pass returns no tensor")
+            kind = type(output).__name__
+            return _failed(kind, f"the forward pass returns no tensor, but a {kind}")
         shape = str(tuple(output.shape))
         if count == 1 and tuple(output.shape) == (10,):
             cause = "ten logits an image; a single one loses its batch dimension"

@@ -26,19 +26,13 @@ def faint_branches(
     reach = trace.ancestors(trace.logits.writers)
     suspects = sorted(_suspects(trace, geometry) & reach)
     image = digits(BATCH, seed=1)
-    plain = _logits(trace)
+    plain = trace.answer()
     found: set[int] = set()
     for number in suspects:
         changed = run(module, image, replace={number: noise}, values=False)
-        if relative_change(plain, _logits(changed)) < CHANGES:
+        if relative_change(plain, changed.answer()) < CHANGES:
             found.add(number)
     return frozenset(found)
-
-
-def _logits(trace: Trace) -> Tensor:
-    if trace.logits is None or trace.logits.value is None:
-        raise TypeError("the forward pass returned no tensor")
-    return trace.logits.value
 
 
 def _suspects(trace: Trace, geometry: dict[int, Geometry]) -> set[int]:

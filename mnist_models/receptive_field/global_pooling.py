@@ -55,7 +55,7 @@ def global_pooling(module: nn.Module, training: bool = False) -> GlobalPooling:
     images = digits(4, seed=11), digits(4, seed=12)
     mode = "training" if training else "evaluation"
     traces = [run(module, image, training=training) for image in images]
-    plain = [_logits(trace) for trace in traces]
+    plain = [trace.answer() for trace in traces]
     if relative_change(plain[0], plain[1]) < CHANGES:
         return GlobalPooling((), False, f"in {mode} the logits do not depend on the image")
     geometry = follow(traces[0])
@@ -65,7 +65,7 @@ def global_pooling(module: nn.Module, training: bool = False) -> GlobalPooling:
         return GlobalPooling((), False, cause)
     pooled = sorted({mean.pooled for mean in means})
     fixed = run(module, images[1], training=training, replace=_fixed(traces[0], pooled))
-    if relative_change(plain[0], _logits(fixed)) >= CHANGES:
+    if relative_change(plain[0], fixed.answer()) >= CHANGES:
         where = _place(traces[0].nodes[pooled[-1]])
         cause = f"the image reaches the logits past the mean over a map ({where}) in {mode}"
         return GlobalPooling((), False, cause)
@@ -74,7 +74,7 @@ def global_pooling(module: nn.Module, training: bool = False) -> GlobalPooling:
         for number in pooled
         if relative_change(
             plain[0],
-            _logits(run(module, images[0], training=training, replace=_fixed(traces[1], [number]))),
+            run(module, images[0], training=training, replace=_fixed(traces[1], [number])).answer(),
         )
         >= CHANGES
     }
@@ -98,10 +98,10 @@ def _shape_only(
     shared = find_shared(traces[0], geometry, [mean.source for mean in means])
     if not shared.numbers:
         return False
-    plain = _logits(traces[0])
+    plain = traces[0].answer()
     replace = _fixed(traces[0], shared.numbers)
-    left = _logits(run(module, images[1], replace=replace, values=False))
-    if relative_change(plain, left) >= OWN * relative_change(plain, _logits(traces[1])):
+    left = run(module, images[1], replace=replace, values=False).answer()
+    if relative_change(plain, left) >= OWN * relative_change(plain, traces[1].answer()):
         return False
     return not in_any_order(module, images[0], traces[0], geometry, shared)
 
@@ -121,12 +121,6 @@ def _fixed(trace: Trace, numbers: Collection[int]) -> dict[int, Replace]:
         return replace
 
     return {number: put(number) for number in numbers}
-
-
-def _logits(trace: Trace) -> Tensor:
-    if trace.logits is None or trace.logits.value is None:
-        raise TypeError("the forward pass returned no tensor")
-    return trace.logits.value
 
 
 def _place(node: Node) -> str:
