@@ -23,7 +23,7 @@ from torch.nn.parameter import is_lazy
 
 from mnist_models.mode import set_mode
 from mnist_models.randomness import seed_global_generators
-from mnist_models.trace import Trace
+from mnist_models.trace import Trace, address
 from mnist_models.tracer import Escapes, Replace, Tracer
 
 SIDE = 28  # pixels
@@ -104,7 +104,9 @@ def preserved(module: nn.Module) -> Iterator[None]:
             _warm_up(module)
             known = {id(tensor) for tensor, _ in saved}
             saved += [(t, t.detach().clone()) for t in _tensors(module) if id(t) not in known]
-            tables = tables | _tables(module)
+            for key, table in _tables(module).items():  # what came into being stays
+                known_there = {n: t for n, t in tables.get(key, {}).items() if t is not None}
+                tables[key] = table | known_there
             yield
         finally:
             _restore(tables, saved)
@@ -286,6 +288,7 @@ def run(
     tracer = partial or make_tracer(module, image, replace, values, redraw)
     seed_global_generators(seed)
     set_mode(module, training)
+    tracer.trace.buffers = {address(t): name for name, t in buffers(module).items()}
     saved = [(tensor, tensor.detach().clone()) for tensor in _tensors(module)]
     tables = _tables(module)
     before = register_module_forward_pre_hook(tracer.enter_module)

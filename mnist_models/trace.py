@@ -132,6 +132,7 @@ class Trace:
 
     Attributes:
         training: the mode that the module was in.
+        buffers: paths of the module's buffers by `address`, as the forward found them.
         output: what the module returned.
         opaque: why what an operation computes with cannot be seen, or "".
         escaped: a way out of torch that a value depending on the image took, or "".
@@ -141,6 +142,7 @@ class Trace:
     storages: list[Storage] = field(default_factory=list)
     image: Operand | None = None
     training: bool = False
+    buffers: dict[object, str] = field(default_factory=dict)
     output: Any = None
     logits: Operand | None = None
     opaque: str = ""

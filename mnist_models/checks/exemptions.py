@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
+from mnist_models.checks.carried import STATISTICS, carried
 from mnist_models.checks.forwards import differs
 from mnist_models.checks.normalisation import is_batch_norm
 from mnist_models.probe import buffers
@@ -13,7 +14,6 @@ from mnist_models.trace import Node, Operand, Taint, Trace, address
 _CONSTANTS = 2  # single numbers that normalise the image: a mean and a standard deviation
 _MOMENTUM = 1e-4  # less would leave what running statistics held, a training long
 _INDEXING = {"index", "index_select", "gather", "index_put", "index_put_"}
-_STATISTICS = ("running_mean", "running_var")
 
 
 class Exemptions:
@@ -34,6 +34,7 @@ class Exemptions:
             and tensor.numel() == 1
             and name.replace("num_batches_tracked", "running_mean") in tables
         }
+        self._carried = carried(module)
         self._updated: set[object] = set()
         self._good: dict[object, str] = {}
         self._bad: set[object] = set()
@@ -46,7 +47,7 @@ class Exemptions:
             other = second.nodes[node.number] if node.number < len(second.nodes) else node
             for operand in node.inputs:
                 if operand.stored:
-                    key, why = address(operand.tensor), self._reason(first, node, other, operand)
+                    key, why = self._key(first, operand), self._reason(first, node, other, operand)
                     if not why:
                         self._bad.add(key)
                     self._good[key] = why
@@ -60,23 +61,29 @@ class Exemptions:
             why == "statistics" and key not in self._updated for key, why in self._good.items()
         )
 
-    def holds(self, node: Node, operand: Operand) -> bool:
-        """This read is exempt, and so are all others of the same storage."""
-        key = address(operand.tensor)
+    def holds(self, trace: Trace, operand: Operand) -> bool:
+        """Reading this is exempt, and so are all other reads of the same storage."""
+        key = self._key(trace, operand)
         if key in self._counters:
             return True
         if self._good.get(key) == "statistics" and key not in self._updated:
             return False  # never updated, so no running statistics
         return key in self._good and key not in self._bad
 
+    def _key(self, trace: Trace, operand: Operand) -> object:
+        """The storage; of statistics that one mode makes from those of the other, their path."""
+        place = address(operand.tensor)
+        path = trace.buffers.get(place)
+        return path if path in self._carried else place
+
     def _reason(self, trace: Trace, node: Node, other: Node, operand: Operand) -> str:
-        if is_batch_norm(node) and operand in map(node.operand, _STATISTICS):
+        if is_batch_norm(node) and operand in map(node.operand, STATISTICS):
             momentum = node.arguments.get("momentum")
             if batch_statistics(node) and (momentum is None or momentum >= _MOMENTUM):
-                self._updated.add(address(operand.tensor))
+                self._updated.add(self._key(trace, operand))
             features = node.operand("input", "self")
             if features is None or features.value is None:  # judged on another forward
-                return self._good.get(address(operand.tensor), "")
+                return self._good.get(self._key(trace, operand), "")
             return "statistics" if _normalises(node, other) else ""
         if node.name in _INDEXING and _picks(node, operand):
             return "index"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +18,7 @@ from mnist_models.tracer import Replace
 __all__ = ["BATCH", "Forwards", "differs", "half", "noise"]
 
 LARGE = 128  # images in a batch of training
+_SPLIT = 64  # images that a module takes which splits the batch, and normalises each part
 
 
 class Forwards:
@@ -29,16 +32,21 @@ class Forwards:
         self.module = module
         self._traces: dict[tuple[bool, int, int], Trace] = {}
 
+    @cached_property
+    def batch(self) -> int:
+        """How many images they are given."""
+        return training_batch(self.module)
+
     def trace(self, training: bool, image: int = 0, seed: int = 0) -> Trace:
         """The forward on image batch number `image`, with the generators seeded by `seed`."""
         key = (training, image, seed)
         if key not in self._traces:
-            batch = digits(BATCH, seed=20 + image)
+            batch = digits(self.batch, seed=20 + image)
             self._traces[key] = run(self.module, batch, training=training, seed=seed)
         return self._traces[key]
 
     def logits(self, training: bool, image: int = 0, seed: int = 0) -> Tensor:
-        """``(4, 10)``.
+        """``(B, 10)``, of as many images as training needs.
 
         Raises:
             NoLogitsError: the forward returned something else than a tensor.
@@ -52,7 +60,7 @@ class Forwards:
 
         In standard deviations of the logits.
         """
-        batch = digits(BATCH, seed=20)
+        batch = digits(self.batch, seed=20)
         table = dict.fromkeys(numbers, replace)
         changed = run(self.module, batch, training=training, seed=seed, replace=table, values=False)
         return relative_change(self.logits(training, seed=seed), changed.answer())
@@ -81,7 +89,7 @@ class Forwards:
 
     def mixes(self) -> bool:
         """In training, the logits of an image depend on the images beside it."""
-        batch, other = digits(BATCH, seed=20), digits(BATCH, seed=21)
+        batch, other = digits(self.batch, seed=20), digits(self.batch, seed=21)
         beside = torch.cat([batch[:1], other[1:]])
         found = run(self.module, beside, training=True, values=False)
         here, there = self.logits(True), found.answer()
@@ -102,6 +110,18 @@ class Forwards:
         if here is None or there is None or here.value is None or there.value is None:
             return False
         return Taint.IMAGE in here.taint and differs(here.value, there.value)
+
+
+def training_batch(module: nn.Module) -> int:
+    """How many images a forward of training is given.
+
+    Four; more where even two are refused, as by BatchNorm over each of many parts of a batch.
+    """
+    for few, size in ((2, BATCH), (_SPLIT, _SPLIT)):
+        with contextlib.suppress(Exception):
+            run(module, digits(few, seed=20), training=True, values=False)
+            return size
+    return BATCH  # it runs with no number: the checks say so
 
 
 def differs(a: Tensor, b: Tensor) -> bool:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from mnist_models.checks.elements import Elements, content
 from mnist_models.checks.exemptions import Exemptions
+from mnist_models.checks.forwards import BATCH, training_batch
 from mnist_models.checks.generated import (
     generated_weights,
     literals,
@@ -69,12 +70,13 @@ def _count(module: nn.Module) -> Count:
     evaluation = _Pair(run(module, digits(4, seed=50)), run(module, digits(4, seed=51)))
     if (cause := _outside(evaluation)) is not None:
         return Count(None, cause)
+    batch = training_batch(module)
     training = _Pair(
-        run(module, digits(4, seed=50), training=True),
-        run(module, digits(4, seed=51), training=True),
+        run(module, digits(batch, seed=50), training=True),
+        run(module, digits(batch, seed=51), training=True),
     )
     last = [run(module, digits(count, seed=52)) for count in (3, 1)]
-    last += _other_ways(module)
+    last += _other_ways(module, batch)
     again = run(module, digits(4, seed=50), seed=1)
     if (cause := unseen_write(evaluation.first) or unseen_write(training.first)) is not None:
         return Count(None, cause)
@@ -86,7 +88,7 @@ def _count(module: nn.Module) -> Count:
     exempt.learn(training.first, training.second)
     for trace in last:
         exempt.learn(trace, trace)
-    last += _until_updated(module, exempt)
+    last += _until_updated(module, exempt, batch)
     for trace in (training.first, *last):
         if trace.opaque:
             return Count(None, trace.opaque)
@@ -105,14 +107,15 @@ def _count(module: nn.Module) -> Count:
     return Count(sum(parts.values()), cause or "the forward pass uses no stored number")
 
 
-def _other_ways(module: nn.Module) -> list[Trace]:
+def _other_ways(module: nn.Module, batch: int) -> list[Trace]:
     """Batches as in training and testing, and what else a forward may ask for."""
     few = digits(2, seed=53)
+    trains = few if batch == BATCH else digits(batch, seed=53)
     counters = [t for name, t in buffers(module).items() if name.endswith("num_batches_tracked")]
     fresh = [counter.clone() for counter in counters]
     for counter in counters:
         counter.fill_(_TRAINED)
-    trained = [run(module, few, values=False), run(module, few, training=True, values=False)]
+    trained = [run(module, few, values=False), run(module, trains, training=True, values=False)]
     for counter, value in zip(counters, fresh, strict=True):
         counter.copy_(value)
     rounded = []
@@ -125,19 +128,20 @@ def _other_ways(module: nn.Module) -> list[Trace]:
         run(module, grey_levels(few), values=False),
         run(module, digits(128, seed=53), training=True, values=False),
         run(module, digits(256, seed=53), values=False),
-        run(module, few, training=True, grad=False, values=False),
+        run(module, trains, training=True, grad=False, values=False),
         run(module, few, grad=True, values=False),
         run(module, few, inference=True, values=False),
     ]
 
 
-def _until_updated(module: nn.Module, exempt: Exemptions) -> list[Trace]:
+def _until_updated(module: nn.Module, exempt: Exemptions, batch: int) -> list[Trace]:
     """Further forwards of training, for blocks that it leaves out at random."""
     found: list[Trace] = []
     for seed in range(1, _SEEDS):
         if not exempt.awaited:
             break
-        found.append(run(module, digits(4, seed=50), training=True, seed=seed, values=False))
+        image = digits(batch, seed=50)
+        found.append(run(module, image, training=True, seed=seed, values=False))
         exempt.learn(found[-1], found[-1])
     return found
 
@@ -208,7 +212,7 @@ def _stored(
         met: set[object] = set()
         for node in trace.nodes:
             for operand in [] if node.view else node.inputs:
-                if operand.stored and not exempt.holds(node, operand):
+                if operand.stored and not exempt.holds(trace, operand):
                     everything.add(operand.tensor)
                     key = address(operand.tensor)
                     met.add(key)

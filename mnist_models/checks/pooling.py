@@ -19,7 +19,7 @@ def check_pooling(forwards: Forwards, evaluation: GlobalPooling, wanted: str) ->
     """
     found = evaluation
     if found.bottleneck and found.means:
-        found = global_pooling(forwards.module, training=True)
+        found = global_pooling(forwards.module, training=True, batch=forwards.batch)
         if found.bottleneck and found.means:
             return _result(True, "global average pooling", wanted, evaluation.cause)
     if wanted == "gap-or-fc" and (place := _connected(forwards)) is not None:

@@ -46,13 +46,15 @@ class GlobalPooling:
     cause: str
 
 
-def global_pooling(module: nn.Module, training: bool = False) -> GlobalPooling:
+def global_pooling(module: nn.Module, training: bool = False, batch: int = 4) -> GlobalPooling:
     """Look for global average pooling in one mode; parameters should be random by now.
+
+    `batch` is how many images it is given.
 
     Raises:
         UnmeasurableError: the logits are not finite or do not vary.
     """
-    images = digits(4, seed=11), digits(4, seed=12)
+    images = digits(batch, seed=11), digits(batch, seed=12)
     mode = "training" if training else "evaluation"
     traces = [run(module, image, training=training) for image in images]
     plain = [trace.answer() for trace in traces]
