@@ -99,8 +99,8 @@ def _normalises(node: Node, other: Node) -> bool:
         return False
     if there is None or there.value is None or other.name != node.name:
         return True  # the image decided what runs
-    if here is there:
-        return True  # judged on another forward
+    if here is there or _untouched(node):
+        return True  # judged on another forward, or nothing to be judged
     if not differs(here.value, there.value):
         return False
     mean = node.operand("running_mean")
@@ -110,6 +110,12 @@ def _normalises(node: Node, other: Node) -> bool:
     varies = (here.value - there.value).double().square().mean().sqrt()
     away = (mean.value.double() - here.value.double().mean(dims)).square().mean().sqrt()
     return bool(varies >= 1e-2 * away)  # honest features vary about as much as they are large
+
+
+def _untouched(node: Node) -> bool:
+    """Means of 0 and variances of 1, as a new BatchNorm has them: they hold nothing."""
+    starts = zip(map(node.operand, STATISTICS), (0, 1), strict=True)
+    return all(s is not None and s.value is not None and (s.value == n).all() for s, n in starts)
 
 
 def _picks(node: Node, operand: Operand) -> bool:
