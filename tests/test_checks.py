@@ -88,6 +88,13 @@ def test_what_cannot_be_seen_is_not_counted(case: tuple[Callable[[], nn.Module],
     assert case[1] in found.cause
 
 
+def test_a_file_that_switches_gradients_off_is_checked_all_the_same() -> None:
+    with torch.set_grad_enabled(False):
+        verdicts = [each.passed for each in check_module(zoo.Net(), CARD)[0]]
+        assert not torch.is_grad_enabled()
+    assert None not in verdicts
+
+
 def test_counting_leaves_the_counters_of_batches() -> None:
     model = zoo.Net()
     count_parameters(model)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import torch
 from torch import nn
 
 from mnist_models.assignment import Assignment, Limit
@@ -80,7 +81,7 @@ def check_against(
     """`check_module` for several assignments: what they ask alike is measured once."""
     session = _Session(module, assignments)
     try:
-        with preserved(module):
+        with torch.enable_grad(), preserved(module):  # a file may have switched them off
             session.run()
     except Exception as error:  # the forward of a stranger may raise anything
         session.failed(error)
@@ -142,6 +143,8 @@ class _Session:
     def _parameters(self, count: Count, limit: Limit) -> CheckResult:
         passed = None if count.total is None else limit.holds(count.total)
         advice = "" if passed else "use fewer channels or layers; keep all weights in nn.Parameter"
+        if passed is None:
+            advice = "compute with torch's own operations alone in the forward pass"
         return CheckResult(
             "parameters", passed, count.total, str(limit), "parameters", count.cause, advice
         )
