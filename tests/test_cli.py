@@ -412,6 +412,23 @@ def test_bench_refuses_what_would_not_be_fair(command: Command, mnist_root: Path
     assert "do not fit into an epoch of 938 steps" in done.err
 
 
+@pytest.mark.parametrize("name", ["random", "profile", "tqdm", "model"])
+def test_files_where_the_command_is_given_are_not_taken_for_others(
+    name: str, tmp_path: Path
+) -> None:
+    (tmp_path / f"{name}.py").write_text("raise RuntimeError('this file shadows another')")
+    done = subprocess.run(
+        [sys.executable, "-m", "mnist_models", "list", "--json"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "frontier-8k" in done.stdout
+
+
 def test_a_reader_that_leaves_gets_no_traceback_and_no_success() -> None:
     with subprocess.Popen(
         [sys.executable, "-m", "mnist_models", "list"],
