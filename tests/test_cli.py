@@ -412,7 +412,7 @@ def test_bench_refuses_what_would_not_be_fair(command: Command, mnist_root: Path
     assert "do not fit into an epoch of 938 steps" in done.err
 
 
-@pytest.mark.parametrize("name", ["random", "profile", "tqdm", "model"])
+@pytest.mark.parametrize("name", ["random", "tqdm"])
 def test_files_where_the_command_is_given_are_not_taken_for_others(
     name: str, tmp_path: Path
 ) -> None:
