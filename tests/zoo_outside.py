@@ -136,6 +136,7 @@ COUNTED: dict[str, tuple[Callable[[], nn.Module], int]] = {
     ),
     "epsilons": (lambda: net(head=lambda s, x: s.fc(_sum(x, _as_eps))), 64),
     "lists of numbers": (lambda: net(head=_in_a_list), 64),
+    "a tensor made of a list": (lambda: net(head=lambda s, x: s.fc(x @ torch.tensor(_REAL))), 64),
     "quantised weights in the code": (
         lambda: net(head=lambda s, x: s.fc(_sum(x, lambda v, j, i: v * _LEVELS[j][i], 12))),
         144,
@@ -171,7 +172,16 @@ def _seldom_updated() -> nn.Module:
     return net(last_norm=_skipped)
 
 
+def _brightened(self: nn.Module, x: Tensor) -> Tensor:
+    """Each image of training by an amount of its own, drawn outside torch."""
+    if not self.training:
+        return self.bn1(x)
+    amounts = [torch.tensor([random.uniform(0.9, 1.1) for _ in range(8)]) for _ in x]
+    return self.bn1(x * torch.stack(amounts)[:, :, None, None])
+
+
 HONEST: dict[str, Callable[[], nn.Module]] = {
+    "numbers of an augmentation": lambda: net(norm=_brightened),
     "hardly varying features": lambda: net(
         norm=lambda s, x: s.bn1(x.sigmoid() * 0.01), last_norm=lambda s, x: s.bn2(x * 1e-4 + 1)
     ),

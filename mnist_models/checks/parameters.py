@@ -210,8 +210,11 @@ def _stored(
     shown: dict[object, Tensor] = {}
     for trace in traces:
         met: set[object] = set()
+        passing = _made_for_training(trace)
         for node in trace.nodes:
             for operand in [] if node.view else node.inputs:
+                if operand.storage in passing:
+                    continue
                 if operand.stored and not exempt.holds(trace, operand):
                     everything.add(operand.tensor)
                     key = address(operand.tensor)
@@ -230,3 +233,15 @@ def _stored(
             contents.add(mark)
         total += everything.count(key) - everything.overlap(key, registered)
     return total, readers
+
+
+def _made_for_training(trace: Trace) -> set[int]:
+    """Storages of tensors that a forward of training makes from numbers of Python's.
+
+    Such as the angles of an augmentation. What evaluation reads too is counted there; what it
+    does not read is no part of the network that is scored.
+    """
+    if not trace.training:
+        return set()
+    made = (node for node in trace.nodes if node.name == "lift_fresh")
+    return {operand.storage for node in made for operand in node.outputs}
