@@ -13,6 +13,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils import prune
 
 from mnist_models.assignment import CARD, Assignment, Limit
 from mnist_models.checks import CheckResult, check_against, check_module, measure
@@ -93,6 +94,18 @@ def test_a_file_that_switches_gradients_off_is_checked_all_the_same() -> None:
         verdicts = [each.passed for each in check_module(zoo.Net(), CARD)[0]]
         assert not torch.is_grad_enabled()
     assert None not in verdicts
+
+
+def test_masks_of_pruning_count_until_it_is_permanent() -> None:
+    model = zoo.Net()
+    prune.l1_unstructured(model.conv2, "weight", 0.5)
+    found = result(model, "parameters", parameters=Limit("<", zoo.HONEST_COUNT + 1))
+    assert (found.passed, found.measured) == (False, zoo.HONEST_COUNT + 8 * 8 * 9)
+    assert "torch.nn.utils.prune.remove" in found.help
+    prune.remove(model.conv2, "weight")
+    found = result(model, "parameters", parameters=Limit("<", zoo.HONEST_COUNT))
+    assert (found.passed, found.measured) == (False, zoo.HONEST_COUNT)
+    assert "prune" not in found.help
 
 
 def test_counting_leaves_the_counters_of_batches() -> None:

@@ -21,7 +21,7 @@ from mnist_models.checks.pooling import check_pooling
 from mnist_models.checks.result import CheckResult, unmeasured
 from mnist_models.checks.shape import check_shape
 from mnist_models.plural import counted
-from mnist_models.probe import calibrate, preserved, randomise
+from mnist_models.probe import buffers, calibrate, parameters, preserved, randomise
 from mnist_models.receptive_field import ReceptiveField, measure_fields
 from mnist_models.receptive_field.global_pooling import global_pooling
 
@@ -143,6 +143,8 @@ class _Session:
     def _parameters(self, count: Count, limit: Limit) -> CheckResult:
         passed = None if count.total is None else limit.holds(count.total)
         advice = "" if passed else "use fewer channels or layers; keep all weights in nn.Parameter"
+        if advice and _pruned(self.module):
+            advice = "make pruning permanent with torch.nn.utils.prune.remove: its masks count"
         if passed is None:
             advice = "compute with torch's own operations alone in the forward pass"
         return CheckResult(
@@ -161,6 +163,13 @@ class _Session:
         if passed is not False:  # unknown: what would enlarge it is not what is missing
             advice = ""
         return CheckResult("receptive-field", passed, field, str(limit), "pixels", cause, advice)
+
+
+def _pruned(module: nn.Module) -> bool:
+    """A mask of `torch.nn.utils.prune` stands beside the weights that it multiplies."""
+    names = parameters(module)
+    masks = (name.removesuffix("_mask") for name in buffers(module) if name.endswith("_mask"))
+    return any(f"{name}_orig" in names for name in masks)
 
 
 def _attempt(action: Callable[[], T]) -> T | Exception:
