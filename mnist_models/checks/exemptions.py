@@ -36,6 +36,8 @@ class Exemptions:
         }
         self._carried = carried(module)
         self._updated: set[object] = set()
+        self._new: set[object] = set()
+        self._holding: set[object] = set()
         self._good: dict[object, str] = {}
         self._bad: set[object] = set()
 
@@ -58,16 +60,20 @@ class Exemptions:
     def awaited(self) -> bool:
         """Statistics are read that no training forward has updated so far."""
         return any(
-            why == "statistics" and key not in self._updated for key, why in self._good.items()
+            why == "statistics" and not self._updates(key) for key, why in self._good.items()
         )
+
+    def _updates(self, key: object) -> bool:
+        """Training does, or nothing has so far: such as a moving average of a new network."""
+        return key in self._updated or key in self._new - self._holding
 
     def holds(self, trace: Trace, operand: Operand) -> bool:
         """Reading this is exempt, and so are all other reads of the same storage."""
         key = self._key(trace, operand)
         if key in self._counters:
             return True
-        if self._good.get(key) == "statistics" and key not in self._updated:
-            return False  # never updated, so no running statistics
+        if self._good.get(key) == "statistics" and not self._updates(key):
+            return False  # so no running statistics
         return key in self._good and key not in self._bad
 
     def _key(self, trace: Trace, operand: Operand) -> object:
@@ -81,6 +87,9 @@ class Exemptions:
             momentum = node.arguments.get("momentum")
             if batch_statistics(node) and (momentum is None or momentum >= _MOMENTUM):
                 self._updated.add(self._key(trace, operand))
+            if operand.value is not None:
+                seen = self._new if _untouched(node) else self._holding
+                seen.add(self._key(trace, operand))
             features = node.operand("input", "self")
             if features is None or features.value is None:  # judged on another forward
                 return self._good.get(self._key(trace, operand), "")
