@@ -52,6 +52,8 @@ def advice_on_forward(error: BaseException) -> str:
 
 def place(error: BaseException) -> str:
     """The last line of the stranger's code on the way to an error, as in ``net.py, line 7``."""
+    if isinstance(error, SyntaxError):
+        return ""  # its message says it
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         file = Path(frame.filename)
         if file.is_file() and not _installed(file):

@@ -9,7 +9,6 @@ import importlib.util
 import inspect
 import re
 import sys
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -18,7 +17,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from mnist_models.advice import AS_A_SCRIPT, advice, describe
+from mnist_models.advice import AS_A_SCRIPT, advice, describe, place
 from mnist_models.files import refusal
 from mnist_models.models import find_experiment
 from mnist_models.plural import counted
@@ -213,13 +212,8 @@ def guard(action: Callable[[], Any], failed: str, folder: Path) -> Any:
     except NotLoadedError:
         raise
     except BaseException as error:  # sys.exit too
-        frames = [(f.filename, f.lineno) for f in traceback.extract_tb(error.__traceback__)]
-        if isinstance(error, SyntaxError):
-            frames = [(str(error.filename), error.lineno)]
-        own = [frame for frame in frames if _written_in(Path(frame[0]), folder)]
-        place = f" ({Path(own[-1][0]).name}, line {own[-1][1]})" if own else ""
-        advised = _advice(error, folder)
-        said = f"{failed}: {describe(error)}{place}"
+        where, advised = place(error), _advice(error, folder)
+        said = f"{failed}: {describe(error)}" + (f" ({where})" if where else "")
         raise NotLoadedError(f"{said}; {advised}" if advised else said) from None
 
 
@@ -251,9 +245,3 @@ def _missing(name: str, folder: Path) -> str:
         f"if {top!r} is a package, install it; if it is a file or folder of your own, run in the "
         "folder that it lies in"
     )
-
-
-def _written_in(file: Path, folder: Path) -> bool:
-    """Whether the stranger wrote it: the folder may hold an environment or this package too."""
-    installed = "site-packages" in file.parts or file.is_relative_to(Path(__file__).parent)
-    return file.is_relative_to(folder) and not installed

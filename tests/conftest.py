@@ -27,7 +27,7 @@ def mnist_root() -> Path:
         reason = f"no MNIST in {root}: set MNIST_ROOT, or download it into data/"
         if os.environ.get("REQUIRE_MNIST") == "1":
             pytest.fail(f"{reason} (REQUIRE_MNIST=1)")
-        pytest.skip(reason)
+        pytest.skip(reason)  # most tests need no MNIST
     return root
 
 

@@ -86,8 +86,8 @@ def test_what_cannot_be_said_is_described_all_the_same() -> None:
 class Trains(zoo.Net):
     """A method of one's own, as students write it."""
 
-    def train(self, loader: object, epochs: int = 1) -> None:  # type: ignore[override]
-        for _image, _label in loader:  # type: ignore[attr-defined]
+    def train(self, loader: object, epochs: int = 1) -> None:  # type: ignore[override] # the slip
+        for _image, _label in loader:  # type: ignore[attr-defined] # it is given True
             pass
 
 
@@ -117,7 +117,7 @@ def test_an_override_that_switches_the_mode_is_none() -> None:
 
 
 def _pair(self: nn.Module, x: Tensor) -> object:
-    found = zoo.Net.head(self, x)  # type: ignore[arg-type]
+    found = zoo.Net.head(self, x)  # type: ignore[arg-type] # is one
     return (found, x) if self.training else found
 
 

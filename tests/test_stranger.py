@@ -203,7 +203,7 @@ FAILURES = {
     "syntax": ("x = 1\ndef f(:\n", r"model\.py is not valid Python: line 2: invalid syntax"),
     "null byte": ("x = '\0'", "is not valid Python: .*null bytes"),
     "nesting": ("x = " + "(" * 5_000, "is not valid Python: "),
-    "syntax beside": ("import beside", r"SyntaxError: .* \(beside\.py, line 1\)"),
+    "syntax beside": ("import beside", r"SyntaxError: [^()]* \(beside\.py, line 1\)$"),
     "missing package": (
         "import no_such_package.x",
         r"the import of .* failed: ModuleNotFoundError: .*\(model\.py, line 1\); "

@@ -9,7 +9,7 @@ from mnist_models.checks.result import CheckResult
 from mnist_models.probe import relative_change, walk
 from mnist_models.trace import Node, Trace
 
-_SEEDS = 12  # of which one keeps what is dropped in four forwards of five, but for a fifteenth
+_SEEDS = 12  # what four forwards in five drop is kept in one of them, 14 times in 15
 _HELP = "call nn.Dropout(p >= 0.01) on the features in training mode and pass its output on"
 
 

@@ -109,9 +109,10 @@ def _pair(node: Node) -> tuple[Operand, Operand] | None:
 
 
 def features(node: Node) -> Operand | None:
+    """What an operation may drop from; None if it drops nothing."""
     if node.name == "native_dropout":
-        features = node.operand("input")
-        return features if _is_image(features) and node.arguments.get("train") else None
+        given = node.operand("input")
+        return given if _is_image(given) and node.arguments.get("train") else None
     pair = _pair(node)
     return None if pair is None else pair[0]
 

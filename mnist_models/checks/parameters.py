@@ -53,10 +53,11 @@ def count_parameters(module: nn.Module) -> Count:
     Raises:
         Exception: whatever the module's forward raises.
     """
-    found = [_count(module)]
+    batch = training_batch(module)
+    found = [_count(module, batch)]
     saved = {name: tensor.detach().clone() for name, tensor in parameters(module).items()}
     randomise(module, seed=2, statistics=False)
-    found.append(_count(module))
+    found.append(_count(module, batch))
     with torch.no_grad():
         for name, tensor in parameters(module).items():
             tensor.copy_(saved[name])
@@ -66,11 +67,10 @@ def count_parameters(module: nn.Module) -> Count:
     return min(found, key=lambda count: count.total or 0)
 
 
-def _count(module: nn.Module) -> Count:
+def _count(module: nn.Module, batch: int) -> Count:
     evaluation = _Pair(run(module, digits(4, seed=50)), run(module, digits(4, seed=51)))
     if (cause := _outside(evaluation)) is not None:
         return Count(None, cause)
-    batch = training_batch(module)
     training = _Pair(
         run(module, digits(batch, seed=50), training=True),
         run(module, digits(batch, seed=51), training=True),
