@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import signal
@@ -45,8 +46,12 @@ def verify(records: Path, mnist_root: Path, *options: object) -> subprocess.Pope
 
 def workers(process: subprocess.Popen[str]) -> list[psutil.Process]:
     """The processes of the command that score."""
-    children = psutil.Process(process.pid).children(recursive=True)
-    return [child for child in children if "spawn_main" in " ".join(child.cmdline())]
+    found = []
+    for child in psutil.Process(process.pid).children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):  # a helper of torch's, ended by now
+            if "spawn_main" in " ".join(child.cmdline()):
+                found.append(child)
+    return found
 
 
 def test_workers_find_what_one_process_finds(records: Path, mnist_root: Path) -> None:
