@@ -12,7 +12,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from mnist_models.record import Provenance
 from mnist_models.schema import SchemaError, read
@@ -246,6 +246,9 @@ class Accuracy:
         return asdict(self)
 
 
+Measurement = TypeVar("Measurement", bound=Bench | Choices | Accuracy)
+
+
 @dataclass(frozen=True)
 class Timings:
     """All stored ones, in the order in which they stand."""
@@ -289,11 +292,6 @@ def read_timings(root: Path) -> Timings:
     return found
 
 
-def titles(found: Sequence[Bench | Choices | Accuracy]) -> list[str]:
-    """The device of each, and when it was measured, where others were measured on that device."""
-    devices = [one.provenance.device for one in found]
-    return [
-        one.provenance.device
-        + (f", {one.provenance.finished}" if devices.count(one.provenance.device) > 1 else "")
-        for one in found
-    ]
+def newest(found: Sequence[Measurement]) -> list[Measurement]:
+    """The last of every device, the devices in the order of their first."""
+    return list({one.provenance.device: one for one in found}.values())

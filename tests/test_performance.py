@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from mnist_models.cli import main
 from mnist_models.figures.catalogue import catalogue, write_plots
 from mnist_models.report import published
 from mnist_models.report.performance import performance
-from mnist_models.timings import FILE, Full, Timings
+from mnist_models.timings import FILE, Full, Ratio, Timings
 
 from .test_report import check, copy
 from .test_timings import accuracy_of, bench_of, choices_of, store
@@ -104,6 +105,28 @@ def test_a_gpu_has_its_own_part() -> None:
     both = performance(Timings([bench_of(), bench_of("cpu: other"), there[0]], [], []))
     assert both["contenders"].count("**cpu: ") == 2  # several are told apart
     assert "cuda" not in both["contenders"]
+
+
+def test_earlier_measurements_of_a_device_stand_beside_the_newest() -> None:
+    first, last = bench_of(), bench_of()
+    faster = {
+        name: Ratio.of([2 * x for x in ratio.rounds], ratio.limit)
+        for name, ratio in last.ratios.items()
+    }
+    last = replace(last, ratios=faster | {"only here": Ratio.of([7])})
+    text = performance(
+        Timings([first, bench_of("cuda: some"), last], [choices_of(), choices_of()], [])
+    )
+    assert text["contenders"] == performance(Timings([last], [], []))["contenders"]
+    bench, choices = text["earlier"].split("\n\n**")
+    assert "| steps-6: notebook / this loop | 3.75 | 7.5 |" in bench
+    assert "| **1.15, broken** | **2.3, broken** |" in bench
+    assert "| only here |  | 7 |" in bench
+    assert "cuda" not in text["earlier"]
+    assert "| steps-6: slower | 2.5 | 2.5 |" in choices
+    assert "as built |" not in choices.splitlines()[4]
+    once = performance(Timings([bench_of(), bench_of("cuda: some")], [], []))
+    assert once["earlier"] == "Not measured twice on any device yet.\n"
 
 
 def test_the_prose_types_no_number() -> None:

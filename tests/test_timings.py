@@ -23,8 +23,8 @@ from mnist_models.timings import (
     Spread,
     Timings,
     TimingsError,
+    newest,
     read_timings,
-    titles,
 )
 
 
@@ -247,12 +247,9 @@ def test_accuracies_that_do_not_fit_are_found(
         read_timings(tmp_path)
 
 
-def test_titles_tell_apart_what_one_device_measured() -> None:
-    when = origin("cpu: some").finished
-    there, other = bench_of("cpu: some"), bench_of("cuda: some")
-    assert titles([there, other]) == ["cpu: some", "cuda: some"]
-    assert titles([there, other, there]) == [
-        f"cpu: some, {when}",
-        "cuda: some",
-        f"cpu: some, {when}",
-    ]
+def test_the_newest_of_every_device() -> None:
+    first, other, second = bench_of("cpu: some"), bench_of("cuda: some"), bench_of("cpu: some")
+    assert newest([first]) == [first]
+    found = newest([first, other, second])
+    assert found[0] is second
+    assert found[1] is other

@@ -18,7 +18,7 @@ from mnist_models.recipe import Recipe
 from mnist_models.record import Record
 from mnist_models.statistics import aggregate
 from mnist_models.timings import EPOCHS as TIMED_EPOCHS
-from mnist_models.timings import Bench, Spread, titles
+from mnist_models.timings import Bench, Spread, newest
 
 Table = dict[str, Any]
 MEASURED = {"held_out_images", "held_out_labels"}  # the tensors that a record was scored on
@@ -148,12 +148,12 @@ def augmentation_table(recipe: Recipe) -> Table:
 
 
 def timing_table(benches: Sequence[Bench]) -> Table:
-    """Seconds of every contender, an epoch and to the end, in the order of the measurements."""
+    """Seconds of every contender, an epoch and to the end, by the newest of each device."""
     return {
         "epochs": TIMED_EPOCHS,
         "benches": [
             {
-                "title": title,
+                "title": bench.provenance.device,
                 "contenders": [
                     {
                         "name": name,
@@ -163,7 +163,7 @@ def timing_table(benches: Sequence[Bench]) -> Table:
                     for name, epoch in bench.seconds_per_epoch.items()
                 ],
             }
-            for title, bench in zip(titles(benches), benches, strict=True)
+            for bench in newest(benches)
         ],
     }
 

@@ -32,8 +32,8 @@ _MOST = 6  # ticks: more would collide
 def timing(benches: Sequence[Bench]) -> Figure:
     """Median seconds of each contender, with a line from the lowest to the highest round.
 
-    A row of panels for each measurement: an epoch on the left, a whole training on the right,
-    which floors have none of; two of one device say when. Seconds are on a logarithmic axis.
+    A row of panels for each device, by its newest measurement: an epoch on the left, a whole
+    training on the right, which floors have none of. Seconds are on a logarithmic axis.
 
     Raises:
         FigureError: there are no measurements.

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TypeVar
 
 from mnist_models.cost import duration
 from mnist_models.figures.catalogue import timing_picture
 from mnist_models.plural import counted
 from mnist_models.report.accuracies import accuracies
+from mnist_models.report.earlier import earlier
 from mnist_models.report.markdown import table
 from mnist_models.tables import digits
 from mnist_models.timings import (
@@ -18,10 +18,11 @@ from mnist_models.timings import (
     Bench,
     Choice,
     Choices,
+    Measurement,
     Ratio,
     Spread,
     Timings,
-    titles,
+    newest,
 )
 
 _FIGURES = "figures"  # beside the document
@@ -30,17 +31,17 @@ _UNMEASURED = (
     "machine.\n"
 )
 _VERDICTS = {True: "kept", False: "**broken**", None: ""}
-Measurement = TypeVar("Measurement", Bench, Choices, Accuracy)
 
 
 def performance(timings: Timings) -> dict[str, str]:
     """The text of every generated block, by name."""
-    benches, there = _by_device(timings.benches)
-    choices, choices_there = _by_device(timings.choices)
-    trained, trained_there = _by_device(timings.accuracies)
+    benches, there = _by_device(newest(timings.benches))
+    choices, choices_there = _by_device(newest(timings.choices))
+    trained, trained_there = _by_device(newest(timings.accuracies))
     return {
         "hardware": _hardware([*timings.benches, *timings.choices, *timings.accuracies]),
         "figure": _figure(timings.benches),
+        "earlier": earlier(timings),
         "contenders": _each(benches, _contenders) or _UNMEASURED.format(option=""),
         "ratios": _each(benches, _epoch_ratios) or _UNMEASURED.format(option=""),
         "to-the-end": _each(benches, _to_the_end) or _UNMEASURED.format(option=""),
@@ -60,12 +61,12 @@ def _by_device(found: Sequence[Measurement]) -> tuple[list[Measurement], list[Me
 
 
 def _each(found: Sequence[Measurement], *parts: Callable[[Measurement], str]) -> str:
-    """The parts of every measurement, below its device, and its time, where there are several."""
+    """The parts of every measurement, below its device, where there are several or a GPU."""
     texts = ["\n".join(part(one) for part in parts) for one in found]
     if len(found) == 1 and not found[0].provenance.device.startswith("cuda"):
         return texts[0]
     return "\n".join(
-        f"**{title}**\n\n{text}" for title, text in zip(titles(found), texts, strict=True)
+        f"**{one.provenance.device}**\n\n{text}" for one, text in zip(found, texts, strict=True)
     )
 
 
