@@ -20,9 +20,9 @@ from typing import Any, TypeVar
 from mnist_models.advice import AS_A_SCRIPT
 from mnist_models.assignment import Assignment
 from mnist_models.checks.result import CheckResult, overall
-from mnist_models.files import refusal
 from mnist_models.plain import one_line, sanitise
 from mnist_models.supervision import Ending, supervise
+from mnist_models.target import place
 
 _ROOT = str(Path(__file__).parent.parent)
 _BOOT = (  # mnist_models as the parent has it, wherever it lies, and no folder left on sys.path
@@ -195,7 +195,7 @@ def _ask(
     try:
         token = secrets.token_hex(16)
         table = None if assignment is None else asdict(assignment)
-        request = _place(target) | {"assignment": table, "parent": os.getpid(), "token": token}
+        request = place(target) | {"assignment": table, "parent": os.getpid(), "token": token}
         environment = {k: v for k, v in os.environ.items() if not k.startswith(_RUNNER)}
         environment |= _ENVIRONMENT
         ending = supervise(_COMMAND, json.dumps(request).encode(), environment, seconds, memory)
@@ -209,34 +209,6 @@ def _ask(
 
 def _line(text: str) -> str:
     return one_line(text, 500)  # an exception may quote a whole file
-
-
-def _place(target: str) -> dict[str, str]:
-    """What a target means: ``kind`` ("experiment", "file", "module"), ``where`` and ``name``."""
-    where, colon, name = target.rpartition(":")
-    named = all(part.isidentifier() for part in name.split("."))
-    named = named and bool(colon) and not name.endswith(".py")  # a colon in the file's own name
-    path = Path(where if named else target)
-    try:
-        is_file, is_folder = path.is_file(), path.is_dir()
-    except OSError as error:
-        raise ValueError(f"{target!r} cannot be looked up: {refusal(error)}") from None
-    dotted = named and all(part.isidentifier() for part in where.split("."))
-    package = dotted and (path / "__init__.py").is_file()
-    if is_folder and not package and (named or os.sep in target):
-        raise ValueError(f"{path} is a folder; name a file in it, as in {path / 'model.py'}:Net")
-    if is_file and path.suffix != ".py":
-        raise ValueError(f"{path} is not Python; expected a file whose name ends in .py")
-    if not named:
-        if is_file or path.suffix == ".py" or colon or os.sep in target:
-            raise ValueError(
-                f"{target!r} does not say which network is meant; "
-                "add its name, as in path/to/model.py:Net"
-            )
-        return {"kind": "experiment", "where": target, "name": ""}
-    if not is_file and (path.suffix == ".py" or not dotted):
-        raise ValueError(f"there is no file {where!r}; expected path/to/model.py:Net")
-    return {"kind": "file" if is_file else "module", "where": where, "name": name}
 
 
 def _answer(ending: Ending, token: str, seconds: float, memory: int) -> dict[str, Any]:
