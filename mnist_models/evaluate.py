@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -26,9 +24,10 @@ from mnist_models.record import (
     load_record,
     load_weights,
 )
-from mnist_models.recount import batches
+from mnist_models.recount import batches, calls_in_a_step
 from mnist_models.schema import differences
 from mnist_models.score import Score, score
+from mnist_models.twins import Twins
 
 # Images of the scored set by which two honest scorings may differ: another processor, kernel
 # or thread count rounds differently, which can turn an image that lies on the border.
@@ -134,14 +133,16 @@ def _refuse_other_counts(path: Path, model: nn.Module, record: Record, epoch: in
     images, size = record.data.train_images, record.recipe.get("batch_size")
     if not isinstance(size, int) or size < 1:
         raise RecordError(f"{path.parent}: recipe.batch_size: found {size!r}, expected one above 0")
-    expected = epoch * -(-images // size)
-    if record.recipe.get("recount") and epoch == record.final.epoch:
-        expected = batches(images)
+    recounted = bool(record.recipe.get("recount")) and epoch == record.final.epoch
+    steps = batches(images) if recounted else epoch * -(-images // size)
+    with torch.random.fork_rng(devices=[]):
+        calls = calls_in_a_step(EXPERIMENTS[record.experiment].build(), recounted)
     for name, counted in model.named_buffers():
-        if name.rpartition(".")[2] != "num_batches_tracked":
+        if name not in calls:
             continue
+        expected = steps * max(1, calls[name])
         # Fewer are those of a layer that some steps leave out.
-        if int(counted) > expected and int(counted) % expected:
+        if int(counted) > expected:
             raise RecordError(
                 f"{path}: {name} is {int(counted):,}, after epoch {epoch} expected {expected:,}"
             )
@@ -234,38 +235,16 @@ def verify(verdicts: Iterable[Verdict]) -> Iterator[Verdict]:
     """What `evaluate` found of each of the `published` records, and what publishing asks of it.
 
     A published record moreover lies alone in the folder of its experiment and seed, was trained
-    by the recipe that is registered now, and has weights of its own, others after each epoch. One
+    by the recipe that is registered now, and has weights and mistakes of its own. One
     of this project's own models keeps its assignment, by the lower of the stored and the measured
     counts.
     """
-    seen: dict[str, tuple[Path, str]] = {}
+    twins = Twins()
     for verdict in verdicts:
-        folder = verdict.folder
         if verdict.record is not None:
-            verdict.problems.extend(_publication_problems(folder, verdict))
-            for name, mark in _marks(folder, verdict.record):
-                twin, first = seen.setdefault(mark, (folder, name))
-                if twin != folder:
-                    verdict.problems.append(f"{folder}: {name} is the same as in {twin}")
-                elif first != name:
-                    verdict.problems.append(
-                        f"{folder}: {name} has the tensors of {first}; an epoch changes them"
-                    )
+            verdict.problems.extend(_publication_problems(verdict.folder, verdict))
+            verdict.problems.extend(twins.problems(verdict.folder, verdict.record))
         yield verdict
-
-
-def _marks(folder: Path, record: Record) -> Iterator[tuple[str, str]]:
-    """What no two runs or epochs share, by name: the course of losses, the tensors of each file."""
-    course = [[epoch.train_loss, epoch.test_loss] for epoch in record.epochs]
-    yield "the course of its losses", f"losses {course}"
-    for weights in record.weights:
-        with suppress(RecordError):  # reported already
-            digest = hashlib.sha256()
-            for name, tensor in sorted(load_weights(folder, weights).items()):
-                if tensor.is_floating_point():  # a count of batches is the same in all runs
-                    values = tensor.reshape(-1).view(torch.uint8)  # NumPy has no bfloat16
-                    digest.update(name.encode() + values.numpy().tobytes())
-            yield weights.file, f"tensors {digest.hexdigest()}"
 
 
 def _publication_problems(folder: Path, verdict: Verdict) -> Iterator[str]:

@@ -15,11 +15,32 @@ from mnist_models.data import normalise
 # Images at a time: the variance within a batch falls short of that over all images by the
 # variance of the batches' means, a five-hundredth of it or less.
 _BATCH = 500
+_FEW = 64  # images by which calls are counted; more than parts of a batch that a layer takes
 
 
 def batches(images: int) -> int:
     """In how many batches `recount` shows so many images."""
     return -(-images // _BATCH)
+
+
+@torch.no_grad()
+def calls_in_a_step(model: nn.Module, recounting: bool) -> dict[str, int]:
+    """How many batches each BatchNorm's counter counts, by its name, while one is shown.
+
+    In training, or by `recount`. Parameters stay as they are, statistics do not.
+    """
+    model.train(not recounting)
+    for module in model.modules():
+        if isinstance(module, _BatchNorm):
+            module.reset_running_stats()
+            module.train()
+    with torch.random.fork_rng(devices=[]):
+        model(torch.randn(_FEW, 1, 28, 28))
+    return {
+        name: int(counter)
+        for name, counter in model.named_buffers()
+        if name.rpartition(".")[2] == "num_batches_tracked"
+    }
 
 
 @torch.no_grad()

@@ -12,6 +12,7 @@ import pytest
 import safetensors.torch
 import torch
 from safetensors.torch import load, save
+from torch import Tensor
 
 from mnist_models.data import Dataset
 from mnist_models.evaluate import (
@@ -251,6 +252,53 @@ def test_a_copied_seed_is_found_in_files_of_other_bytes(
     assert "the course of its losses" not in found
 
 
+def copy_with(folder: Path, change: Callable[[Tensor], Tensor]) -> None:
+    """A second seed of the same run, its losses another's, whose weights were changed."""
+    copied = folder.with_name("seed-2")
+    shutil.copytree(folder, copied)
+
+    def disguise(table: dict[str, Any]) -> None:
+        table.update(seed=2)
+        table["epochs"][0]["train_loss"] += 0.01
+
+    edit(copied, disguise)
+    for weights in load_record(folder).weights:
+        tensors = load((folder / weights.file).read_bytes())
+        floating = {name: value for name, value in tensors.items() if value.is_floating_point()}
+        changed = {name: change(value) for name, value in floating.items()}
+        resign(copied, weights.epoch, save(tensors | changed))
+
+
+@pytest.mark.parametrize(
+    ("added", "refused"), [(1e-7, True), (1e-3, True), (0.02, True), (1.0, False)]
+)
+def test_a_copy_with_noise_on_its_weights_is_found(
+    root: Path, folder: Path, few: Dataset, added: float, refused: bool
+) -> None:
+    torch.manual_seed(3)
+    copy_with(folder, lambda tensor: tensor + added * tensor.std() * torch.randn(tensor.shape))
+    found = verified(root, few)
+    assert ("epoch-02.safetensors differs from epoch-02.safetensors in" in found) is refused
+    assert ("the weights of other runs differ by 0.1 or more" in found) is refused
+
+
+def test_mistakes_of_another_run_are_found_whatever_its_weights(
+    root: Path, folder: Path, few: Dataset
+) -> None:
+    """As of a network whose channels were put in another order."""
+    copy_with(folder, lambda tensor: tensor + torch.randn(tensor.shape))
+    found = verified(root, few)
+    assert len(load_record(folder).misclassified) >= 10
+    assert "seed-2: the table of its mistakes is the same as in" in found
+
+    def few_mistakes(table: dict[str, Any]) -> None:
+        del table["misclassified"][9:]
+
+    edit(folder, few_mistakes)
+    edit(folder.with_name("seed-2"), few_mistakes)
+    assert "the table of its mistakes" not in verified(root, few)
+
+
 def test_weights_of_one_epoch_do_not_stand_for_others(
     root: Path, folder: Path, few: Dataset
 ) -> None:
@@ -273,12 +321,12 @@ def count(folder: Path, counted: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("counted", "refused"), [(16, False), (6, False), (12, True), (1_000_001, True)]
+    ("counted", "refused"), [(8, False), (6, False), (9, True), (16, True), (1_000_001, True)]
 )
 def test_batches_are_counted_as_the_recipe_has_them(
     folder: Path, few: Dataset, counted: int, refused: bool
 ) -> None:
-    """A layer that is called twice in each step counts two, one that steps leave out fewer."""
+    """Twice as many are a training of twice the epochs; a layer that steps leave out has fewer."""
     count(folder, counted)
     found = problems(folder, few)
     assert (f"num_batches_tracked is {counted:,}, after epoch 4 expected 8" in found) is refused

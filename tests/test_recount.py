@@ -11,7 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from mnist_models.data import Dataset, normalise
 from mnist_models.models import EXPERIMENTS, Experiment
 from mnist_models.record import load_weights
-from mnist_models.recount import recount
+from mnist_models.recount import calls_in_a_step, recount
 from mnist_models.stacked import train_stacked
 from mnist_models.train import Progress, train
 
@@ -22,6 +22,28 @@ def norms_of(model: nn.Module) -> list[_BatchNorm]:
 
 def is_statistic(name: str) -> bool:
     return name.endswith(("running_mean", "running_var", "num_batches_tracked"))
+
+
+class Counting(nn.Module):
+    """One BatchNorm that is called twice in a step, once in evaluation; one that never is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.twice, self.never = nn.BatchNorm2d(1), nn.BatchNorm2d(1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        images = self.twice(images)
+        return self.twice(images) if self.training else images
+
+
+def test_calls_in_a_step_are_counted() -> None:
+    names = ("twice.num_batches_tracked", "never.num_batches_tracked")
+    model = Counting()
+    model.twice(torch.randn(2, 1, 2, 2))
+    state = torch.get_rng_state()
+    assert calls_in_a_step(model, recounting=False) == dict(zip(names, (2, 0), strict=True))
+    assert calls_in_a_step(model, recounting=True) == dict(zip(names, (1, 0), strict=True))
+    assert torch.equal(torch.get_rng_state(), state)
 
 
 @pytest.mark.parametrize("name", ["frontier-8k", "frontier-1k", "steps-6", "era-v3", "blocks-3"])
