@@ -88,7 +88,16 @@ def command(*arguments: str) -> list[str]:
 
 
 @pytest.mark.sweep
-def test_a_search_that_is_killed_goes_on_and_loses_no_arm(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("number", "status", "said"),
+    [
+        (signal.SIGKILL, -signal.SIGKILL, ""),
+        (signal.SIGINT, 130, "stopped; the same command goes on\n"),
+    ],
+)
+def test_a_search_that_is_killed_goes_on_and_loses_no_arm(
+    number: signal.Signals, status: int, said: str, tmp_path: Path
+) -> None:
     def result() -> dict[str, Any]:
         shown = subprocess.run(
             [*command("slow", "--show", "--json")],
@@ -104,11 +113,13 @@ def test_a_search_that_is_killed_goes_on_and_loses_no_arm(tmp_path: Path) -> Non
     place["env"]["SLOW"] = "0.2"  # three runs, some 10 s, are left when the kill comes
     vary = ("--vary", "learning_rate=0.2,0.3", "--seeds", "0-1")
     arguments = command("slow", *vary, "--workers", "1", "--stacked", "1")
-    process = subprocess.Popen(arguments, **place, stderr=subprocess.DEVNULL)
+    with (tmp_path / "said").open("w") as heard:
+        process = subprocess.Popen(arguments, **place, stderr=heard)
     out = tmp_path / OUT
     until(lambda: len(find_records(out)) >= 3, "three runs of the first two arms")
-    process.send_signal(signal.SIGKILL)
-    assert process.wait(LIMIT) == -signal.SIGKILL
+    process.send_signal(number)
+    assert process.wait(LIMIT) == status
+    assert (tmp_path / "said").read_text().endswith(said)
     times = {path: path.stat().st_mtime_ns for path in out.rglob("record.json")}
     assert 3 <= len(times) < 6
     place["env"]["SLOW"] = "0"

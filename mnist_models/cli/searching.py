@@ -8,6 +8,7 @@ import json
 import re
 import sys
 from collections import Counter
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from mnist_models.cli.options import (
     UsageError,
     add_data,
     declare,
+    say_stopped,
     seeds,
     show_json,
     whole,
@@ -190,13 +192,23 @@ def run_search(options: argparse.Namespace) -> int:
     )
     with alone_in(options.out / f".{name}"), executor_of(options, where) as executor:
         study = load_study(options.out, name, question)
-        failed = False
-        with _Bar() as bar:
-            for arm in search(study, question, effort, executor, bar.batch):
-                bar.tell(arm)
-                failed |= arm.state == "failed"
+        states = _train(functools.partial(search, study, question, effort, executor))
     _show(study, name, options)
-    return 1 if failed else 0
+    return 1 if states["failed"] else 0
+
+
+def _train(searching: Callable[[Callable[[int, int], Listener]], Iterable[Arm]]) -> Counter[str]:
+    """What became of how many arms; a bar shows how it goes."""
+    states: Counter[str] = Counter()
+    with _Bar() as bar:
+        try:
+            for arm in searching(bar.batch):
+                bar.tell(arm)
+                states[arm.state] += 1
+        except (KeyboardInterrupt, SystemExit) as stop:  # Ctrl-C, SIGTERM
+            bar.close()
+            say_stopped(stop, "; the same command goes on")
+    return states
 
 
 def _fixed(options: argparse.Namespace) -> dict[str, str]:
@@ -219,6 +231,10 @@ class _Bar:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End its line."""
         self._bar.close()
 
     def batch(self, epochs: int, runs: int) -> Listener:
