@@ -26,7 +26,7 @@ from mnist_models.record import (
 )
 from mnist_models.recount import batches, calls_in_a_step
 from mnist_models.schema import differences
-from mnist_models.score import Score, score
+from mnist_models.score import BatchError, Score, score_honestly
 from mnist_models.twins import Twins
 
 # Images of the scored set by which two honest scorings may differ: another processor, kernel
@@ -81,7 +81,8 @@ def rescore(folder: Path, record: Record, weights: Weights, data: Dataset) -> Sc
     """Score one stored epoch in float32 on the data set's held-out images.
 
     Raises:
-        RecordError: unknown experiment, weights missing, swapped, damaged or of other shapes.
+        RecordError: unknown experiment, weights missing, swapped, damaged or of other shapes,
+            or answers that depend on the size of a batch.
     """
     if record.experiment not in EXPERIMENTS:
         raise RecordError(
@@ -112,7 +113,10 @@ def rescore(folder: Path, record: Record, weights: Weights, data: Dataset) -> Sc
     model = model.to(memory_format=torch.channels_last).to(
         data.held_out.images.device
     )  # as trained
-    return score(model, data.held_out)
+    try:
+        return score_honestly(model, data.held_out)
+    except BatchError as error:
+        raise RecordError(f"{folder / weights.file}: {error}") from error
 
 
 def _refuse_other_dtypes(path: Path, tensors: dict[str, Tensor], model: nn.Module) -> None:

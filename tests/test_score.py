@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import math
 
+import pytest
 import torch
 from torch import Tensor, nn
 
 from mnist_models.data import Split
-from mnist_models.score import logits_of, score
+from mnist_models.score import BatchError, logits_of, score, score_honestly
 
 
 class FirstPixel(nn.Module):
@@ -55,3 +56,26 @@ def test_mode_is_evaluation_and_is_put_back() -> None:
     assert model.training
     assert logits_of(model.eval(), spelled([1], [1]).images).dtype == torch.float32
     assert not model.training
+
+
+class Sized(nn.Module):
+    """Answers zero in batches of the sizes that are not its own, or of its first calls."""
+
+    def __init__(self, own: set[int], late: int = 0) -> None:
+        super().__init__()
+        self.own, self.late, self.calls = own, late, 0
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.calls += 1
+        answers: Tensor = FirstPixel()(images)
+        return answers * (len(images) in self.own and self.calls > self.late)
+
+
+def test_answers_that_depend_on_the_size_of_the_batch_are_no_answers() -> None:
+    digits = [index % 10 for index in range(400)]
+    split = spelled(digits, digits)
+    assert score_honestly(Sized({4, 25}), split) == score(FirstPixel(), split)
+    for cheat in (Sized({25}), Sized({4, 25}, late=15)):
+        with pytest.raises(BatchError, match=r"differ by .* where 4 images are given at once"):
+            score_honestly(cheat, split)
+    assert score_honestly(FirstPixel(), spelled([1], [1])).correct == 1

@@ -24,6 +24,7 @@ from mnist_models.probe import buffers, digits, grey_levels, parameters, randomi
 from mnist_models.trace import Node, Operand, Taint, Trace, address
 
 _TRAINED = 10_000  # batches after which a network counts as trained
+_SCORED = (25, 100, 256)  # images at once as records, and most test loops, are scored
 _SEEDS = 16  # forwards of training in which a block that half of them skip surely runs once
 _LITERALS = 32  # distinct numbers in the code of an honest forward pass; more spell weights out
 
@@ -127,7 +128,7 @@ def _other_ways(module: nn.Module, batch: int) -> list[Trace]:
         *rounded,
         run(module, grey_levels(few), values=False),
         run(module, digits(128, seed=53), training=True, values=False),
-        run(module, digits(256, seed=53), values=False),
+        *(run(module, digits(count, seed=53), values=False) for count in _SCORED),
         run(module, trains, training=True, grad=False, values=False),
         run(module, few, grad=True, values=False),
         run(module, few, inference=True, values=False),
