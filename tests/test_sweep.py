@@ -47,15 +47,18 @@ def _nothing_is_left(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("SLOW", "0.2")  # a run of 3.6 s: time to be found and killed in the middle
     before = set(psutil.Process().children(recursive=True))
     yield
-    helpers = ("resource_tracker",)  # multiprocessing's own, one for the life of this process
-    left = [
-        process
-        for process in set(psutil.Process().children(recursive=True)) - before
-        if not any(helper in " ".join(process.cmdline()) for helper in helpers)
-    ]
+    left = [p for p in set(psutil.Process().children(recursive=True)) - before if not _ended(p)]
     for process in left:
         process.kill()
     assert left == []
+
+
+def _ended(process: psutil.Process) -> bool:
+    """It is no more, or it is multiprocessing's own, one for the life of this process."""
+    try:
+        return "resource_tracker" in " ".join(process.cmdline())
+    except psutil.Error:  # since it was listed
+        return True
 
 
 def until(holds: Callable[[], Any], what: str) -> Any:
