@@ -28,6 +28,7 @@ from mnist_models.tracer import Escapes, Replace, Tracer
 
 SIDE = 28  # pixels
 _Tables = dict[tuple[nn.Module, str], dict[str, Any]]
+_PLAIN = "__dict__"  # the kind of those that are not registered
 _SMALLEST_VARIANCE = 1e-6  # of a feature that is constant by chance
 _MEAN, _STD = 0.1307, 0.3081  # of the MNIST training pixels in [0, 1]
 
@@ -78,12 +79,7 @@ def _registered(module: nn.Module, kind: str) -> dict[str, Tensor]:
 
 
 def _tensors(module: nn.Module) -> list[Tensor]:
-    plain = [
-        value
-        for part in walk(module).values()
-        for value in part.__dict__.values()
-        if isinstance(value, Tensor) and not is_lazy(value)
-    ]
+    plain = [t for part in walk(module).values() for t in _plain(part).values()]
     return [*parameters(module).values(), *buffers(module).values(), *plain]
 
 
@@ -119,7 +115,7 @@ def preserved(module: nn.Module) -> Iterator[None]:
 
 def _restore(tables: _Tables, saved: list[tuple[Tensor, Tensor]]) -> None:
     for (part, kind), table in tables.items():
-        part.__dict__[kind].update(table)
+        (part.__dict__ if kind == _PLAIN else part.__dict__[kind]).update(table)
     with torch.no_grad():
         for tensor, value in saved:
             # Autograd counts every write; sparse tensors can neither be compared nor written to.
@@ -128,13 +124,25 @@ def _restore(tables: _Tables, saved: list[tuple[Tensor, Tensor]]) -> None:
 
 
 def _tables(module: nn.Module) -> _Tables:
-    return {
+    parts = walk(module).values()
+    registered: _Tables = {
         (part, kind): dict(part.__dict__[kind])
-        for part in walk(module).values()
+        for part in parts
         for kind in ("_parameters", "_buffers")
         if kind in part.__dict__
         and not isinstance(part, torch.jit.ScriptModule)
         and not any(t is not None and is_lazy(t) for t in part.__dict__[kind].values())
+    }
+    # Such as the mean that a BatchNorm written by hand keeps, a new tensor each time.
+    return registered | {(part, _PLAIN): _plain(part) for part in parts}
+
+
+def _plain(part: nn.Module) -> dict[str, Tensor]:
+    """The tensors among its attributes that are not registered."""
+    return {
+        name: value
+        for name, value in part.__dict__.items()
+        if isinstance(value, Tensor) and not is_lazy(value)
     }
 
 

@@ -105,6 +105,28 @@ def _when_trained(self: nn.Module, x: Tensor) -> Tensor:
     return self.fc(x @ self.hidden if self.bn1.num_batches_tracked > 1_000 else x)
 
 
+def _counting(start: object) -> Callable[[nn.Module], None]:
+    def add(self: nn.Module) -> None:
+        _hidden()(self)
+        if isinstance(start, Tensor):
+            self.register_buffer("calls", start.clone())
+        else:
+            self.calls = start[0] if isinstance(start, list) else start
+
+    return add
+
+
+def _after_calls(self: nn.Module, x: Tensor) -> Tensor:
+    if self.training:
+        self.calls += 1
+    return self.fc(x @ self.hidden if self.calls > 1_000 else x)
+
+
+def _after_new_calls(self: nn.Module, x: Tensor) -> Tensor:
+    self.calls = self.calls + 1
+    return self.fc(x @ self.hidden if self.calls > 1_000 else x)
+
+
 def _hidden() -> Callable[[nn.Module], None]:
     return attribute("hidden", lambda: torch.randn(8, 8))
 
@@ -166,6 +188,15 @@ COUNTED: dict[str, tuple[Callable[[], nn.Module], int]] = {
         144,
     ),
     "once it is trained": (lambda: net(_hidden(), head=_when_trained), 64),
+    "after many calls": (lambda: net(_counting(0), head=_after_calls), 64),
+    "after many calls, of a buffer": (
+        lambda: net(_counting(torch.zeros(())), head=_after_calls),
+        64 + 1,  # the counter decides
+    ),
+    "after many calls, in a new tensor": (
+        lambda: net(_counting([torch.zeros(1)]), head=_after_new_calls),
+        64 + 1,
+    ),
     "for grey levels": (lambda: OnGreyLevels(lambda x: bool(x.min() > -0.4)), 64),
     "when rounded": (lambda: OnGreyLevels(lambda x: torch.is_autocast_enabled("cpu")), 64),
 }

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from mnist_models.checks.aged import aged
 from mnist_models.checks.elements import Elements, content
 from mnist_models.checks.exemptions import Exemptions
 from mnist_models.checks.forwards import BATCH, training_batch
@@ -20,10 +21,9 @@ from mnist_models.checks.generated import (
 )
 from mnist_models.checks.unseen import unseen_write
 from mnist_models.checks.unwritten import Unwritten
-from mnist_models.probe import buffers, digits, grey_levels, parameters, randomise, run
+from mnist_models.probe import digits, grey_levels, parameters, randomise, run
 from mnist_models.trace import Node, Operand, Taint, Trace, address
 
-_TRAINED = 10_000  # batches after which a network counts as trained
 _SCORED = (25, 100, 256)  # images at once as records, and most test loops, are scored
 _SEEDS = 16  # forwards of training in which a block that half of them skip surely runs once
 _LITERALS = 32  # distinct numbers in the code of an honest forward pass; more spell weights out
@@ -112,20 +112,15 @@ def _other_ways(module: nn.Module, batch: int) -> list[Trace]:
     """Batches as in training and testing, and what else a forward may ask for."""
     few = digits(2, seed=53)
     trains = few if batch == BATCH else digits(batch, seed=53)
-    counters = [t for name, t in buffers(module).items() if name.endswith("num_batches_tracked")]
-    fresh = [counter.clone() for counter in counters]
-    for counter in counters:
-        counter.fill_(_TRAINED)
-    trained = [run(module, few, values=False), run(module, trains, training=True, values=False)]
-    for counter, value in zip(counters, fresh, strict=True):
-        counter.copy_(value)
-    rounded = []
-    # One that cannot be rounded hides nothing there.
+    special: list[Trace] = []
+    # One that fails so hides nothing there.
+    with contextlib.suppress(Exception), aged(module, batch):
+        special.append(run(module, few, values=False))
+        special.append(run(module, trains, training=True, values=False))
     with contextlib.suppress(Exception), torch.autocast("cpu", dtype=torch.bfloat16):
-        rounded.append(run(module, few, values=False))
+        special.append(run(module, few, values=False))
     return [
-        *trained,
-        *rounded,
+        *special,
         run(module, grey_levels(few), values=False),
         run(module, digits(128, seed=53), training=True, values=False),
         *(run(module, digits(count, seed=53), values=False) for count in _SCORED),

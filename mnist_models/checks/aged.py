@@ -1,0 +1,77 @@
+"""A network as it is after many steps: what counts its forwards has counted on."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+from mnist_models.mode import set_mode
+from mnist_models.probe import buffers, digits, preserved, quiet, walk
+
+_STEPS = 10_000  # after which a network counts as trained
+
+
+@contextlib.contextmanager
+def aged(module: nn.Module, batch: int) -> Iterator[None]:
+    """Every single number of its own that a step of training changes is as many steps further.
+
+    Such as the batches that a BatchNorm counts; a tensor or a number of Python's, registered or
+    not. It all comes back as it was. `batch` is how many images training needs.
+
+    Raises:
+        Exception: whatever the module's forward raises.
+    """
+    before = _numbers(module)
+    after: dict[tuple[nn.Module, str], float] = {}
+    try:
+        with preserved(module):
+            set_mode(module, training=True)
+            with torch.no_grad(), quiet():
+                module(digits(batch, seed=53))
+            after = _numbers(module)
+        for (part, name), number in before.items():
+            further = number + _STEPS * (after.get((part, name), number) - number)
+            if further != number and math.isfinite(further):
+                _set(part, name, further)
+        yield
+    finally:
+        for (part, name), number in before.items():
+            _set(part, name, number)
+
+
+def _numbers(module: nn.Module) -> dict[tuple[nn.Module, str], float]:
+    return {
+        (part, name): float(value)
+        for part in walk(module).values()
+        for name, value in _own(part).items()
+        if _is_number(value)
+    }
+
+
+def _own(part: nn.Module) -> dict[str, Any]:
+    """Its attributes and its buffers."""
+    if isinstance(part, torch.jit.ScriptModule):  # keeps them on the C++ side
+        return dict(buffers(part))
+    return {**part.__dict__, **part.__dict__.get("_buffers", {})}
+
+
+def _is_number(value: object) -> bool:
+    if isinstance(value, Tensor):
+        real = not is_lazy(value) and value.layout == torch.strided and not value.is_complex()
+        return real and value.numel() == 1 and value.dtype != torch.bool
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _set(part: nn.Module, name: str, number: float) -> None:
+    value = _own(part).get(name)
+    if isinstance(value, Tensor):
+        with torch.no_grad():
+            value.fill_(number)
+    elif isinstance(value, int | float):
+        part.__dict__[name] = type(value)(number)
