@@ -244,8 +244,16 @@ class Outputs(nn.Module):
     [
         (lambda y: y, True),
         (lambda y: F.log_softmax(y, 1), True),
+        (lambda y: F.softmax(y, 1), True),
         (lambda y: y.squeeze(), True),
+        (lambda y: F.log_softmax(y.squeeze(), dim=1), True),
+        (lambda y: y + torch.rand(()), True),  # chance, which is Dropout's matter
         (lambda y: y[:, :9], False),
+        (lambda y: F.log_softmax(y, 0), False),
+        (lambda y: y - y.mean(0), False),
+        (lambda y: y + (y - y.mean()) / y.std(), False),
+        (lambda y: y * (len(y) + 1), False),
+        (lambda y: y.sort(0)[0], False),
         (lambda y: (y, y), False),
         (lambda y: y / 0, False),
         (lambda y: y.argmax(1), False),
@@ -256,6 +264,25 @@ class Outputs(nn.Module):
 )
 def test_output_shape(change: Callable[[Tensor], object], passed: bool) -> None:
     assert result(Outputs(change), "output-shape").passed is passed
+
+
+@pytest.mark.parametrize(
+    ("change", "cause"),
+    [
+        (lambda y: y, "ten logits an image"),
+        (lambda y: F.softmax(y, 1), "ten probabilities an image, which cross-entropy takes"),
+        (lambda y: y.squeeze(), "ten logits an image; a single one loses its batch dimension"),
+        (
+            lambda y: F.log_softmax(y.squeeze(), dim=1),
+            "ten logits an image; a single one fails: IndexError: Dimension out of range",
+        ),
+        (lambda y: F.log_softmax(y, 0), "the logits of an image move by more than one of their"),
+    ],
+)
+def test_what_the_output_is_is_said(change: Callable[[Tensor], object], cause: str) -> None:
+    found = {each.name: each for each in check_module(Outputs(change), CARD)[0]}
+    assert found["output-shape"].cause.startswith(cause)
+    assert found["parameters"].passed is True
 
 
 class Raises(nn.Module):

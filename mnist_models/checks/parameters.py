@@ -76,8 +76,7 @@ def _count(module: nn.Module, batch: int) -> Count:
         run(module, digits(batch, seed=50), training=True),
         run(module, digits(batch, seed=51), training=True),
     )
-    last = [run(module, digits(count, seed=52)) for count in (3, 1)]
-    last += _other_ways(module, batch)
+    last = [run(module, digits(3, seed=52)), *_other_ways(module, batch)]
     again = run(module, digits(4, seed=50), seed=1)
     if (cause := unseen_write(evaluation.first) or unseen_write(training.first)) is not None:
         return Count(None, cause)
@@ -114,6 +113,8 @@ def _other_ways(module: nn.Module, batch: int) -> list[Trace]:
     trains = few if batch == BATCH else digits(batch, seed=53)
     special: list[Trace] = []
     # One that fails so hides nothing there.
+    with contextlib.suppress(Exception):
+        special.append(run(module, digits(1, seed=52)))
     with contextlib.suppress(Exception), aged(module, batch):
         special.append(run(module, few, values=False))
         special.append(run(module, trains, training=True, values=False))
