@@ -230,6 +230,23 @@ def test_pointwise_convolutions_need_no_norm() -> None:
     assert norm(model, "each-block").passed is True
 
 
+def test_batch_norm_without_running_statistics_is_named() -> None:
+    model = zoo.Net()
+    model.bn1 = nn.BatchNorm2d(8, track_running_stats=False)
+    model.bn2 = nn.BatchNorm2d(8, track_running_stats=False)
+    found = norm(model, "once")
+    assert found.passed is False
+    assert found.cause.endswith("of the batch, there too, are those of bn1, bn2")
+    assert found.help == "leave track_running_stats at True"
+
+
+def test_what_was_not_measured_tells_its_limit_in_words() -> None:
+    limits = {each.name: each.limit for each in check_module(Raises(), CARD)[0]}
+    assert limits["batch-norm"] == ">= 1"
+    assert limits["dropout"] == ">= 1 with p >= 0.01"
+    assert limits["global-average-pooling"] == "global average pooling"
+
+
 class Outputs(nn.Module):
     def __init__(self, change: Callable[[Tensor], object]) -> None:
         super().__init__()

@@ -18,7 +18,7 @@ from mnist_models.checks.forwards import Forwards
 from mnist_models.checks.normalisation import check_batch_norm
 from mnist_models.checks.parameters import Count, count_parameters
 from mnist_models.checks.pooling import check_pooling
-from mnist_models.checks.result import CheckResult, unmeasured
+from mnist_models.checks.result import CheckResult, unmeasured, worded
 from mnist_models.checks.shape import check_shape
 from mnist_models.plural import counted
 from mnist_models.probe import buffers, calibrate, parameters, preserved, randomise
@@ -124,7 +124,7 @@ class _Session:
             for assignment, results in zip(self.assignments, self.results, strict=True):
                 limit = asks(assignment)
                 if limit is not None and name not in {result.name for result in results}:
-                    results.append(unmeasured(name, str(limit), unit, error))
+                    results.append(unmeasured(name, worded(name, limit), unit, error))
 
     def _check(self, name: str, check: Callable[[Any], CheckResult]) -> None:
         """Carry out a check for each of its limits, and add its result where that is asked."""
@@ -136,7 +136,7 @@ class _Session:
                 try:
                     found[limit] = check(limit)
                 except Exception as error:  # a check that crashes is not a pass
-                    found[limit] = unmeasured(name, str(limit), unit, error)
+                    found[limit] = unmeasured(name, worded(name, limit), unit, error)
             if limit is not None:
                 results.append(found[limit])
 

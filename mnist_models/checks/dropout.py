@@ -5,7 +5,8 @@ from __future__ import annotations
 from mnist_models.checks.blocks import name, uncovered
 from mnist_models.checks.forwards import Forwards, half
 from mnist_models.checks.masks import Site, features, observe
-from mnist_models.checks.result import CheckResult
+from mnist_models.checks.result import CheckResult, worded
+from mnist_models.checks.silenced import SILENCED, silenced
 from mnist_models.probe import relative_change, walk
 from mnist_models.trace import Node, Trace
 
@@ -39,6 +40,8 @@ def check_dropout(forwards: Forwards, wanted: str) -> CheckResult:
         advice = "pass training=self.training to F.dropout, or use nn.Dropout"
         return _result(False, len(good), wanted, cause, advice)
     if not good:
+        if gone := silenced(forwards):
+            return _result(False, 0, wanted, gone, SILENCED)
         cause = _why_none((found, fed, effective), (two_valued, drawn, fresh))
         idle = "" if found else _declared(forwards)
         return _result(False, 0, wanted, f"{cause}{idle}")
@@ -73,7 +76,7 @@ def _found(trace: Trace) -> list[Node]:
 
 
 def _result(passed: bool, count: int, wanted: str, cause: str, advice: str = _HELP) -> CheckResult:
-    limit = "after each convolution" if wanted == "each-block" else ">= 1 with p >= 0.01"
+    limit = worded("dropout", wanted)
     return CheckResult("dropout", passed, count, limit, "layers", cause, "" if passed else advice)
 
 

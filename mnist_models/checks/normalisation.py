@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
 from mnist_models.checks.blocks import name, uncovered
 from mnist_models.checks.forwards import Forwards, noise
-from mnist_models.checks.result import CheckResult
+from mnist_models.checks.result import CheckResult, worded
+from mnist_models.checks.silenced import SILENCED, silenced
+from mnist_models.probe import walk
 from mnist_models.receptive_field.arguments import batch_statistics
 from mnist_models.receptive_field.geometry import Geometry
 from mnist_models.receptive_field.operations import follow
@@ -34,7 +39,11 @@ def check_batch_norm(forwards: Forwards, wanted: str) -> CheckResult:
     stays = [n for n in running if forwards.depends(False, n, _input)]
     if effective and not forwards.effective(False, stays, noise):
         cause = "no BatchNorm with running statistics reaches the logits in evaluation"
-        return _result(False, 0, wanted, cause)
+        advice = _HELP
+        if untracked := _untracked(forwards.module):
+            cause += f"; of the batch, there too, are those of {untracked}"
+            advice = "leave track_running_stats at True"
+        return _result(False, 0, wanted, cause, advice)
     lasting = forwards.lasting(True, effective)
     if effective and not lasting:
         return _result(False, 0, wanted, f"{name(effective[0])} runs in small batches only")
@@ -43,8 +52,9 @@ def check_batch_norm(forwards: Forwards, wanted: str) -> CheckResult:
         cause = "what BatchNorm does is undone: no logits depend on the other images of the batch"
         return _result(False, 0, wanted, cause)
     if not effective:
-        cause = _why_none(training.nodes, nodes, fresh, mixing, fed)
-        return _result(False, 0, wanted, cause)
+        gone = silenced(forwards) if fed else ""
+        cause = gone or _why_none(training.nodes, nodes, fresh, mixing, fed)
+        return _result(False, 0, wanted, cause, SILENCED if gone else _HELP)
     missing = uncovered(training, effective) if wanted == "each-block" else ""
     if missing:
         cause = f"no BatchNorm {missing}"
@@ -53,9 +63,21 @@ def check_batch_norm(forwards: Forwards, wanted: str) -> CheckResult:
     return _result(True, len(effective), wanted, cause)
 
 
-def _result(passed: bool, count: int, wanted: str, cause: str) -> CheckResult:
-    limit = "after each convolution" if wanted == "each-block" else ">= 1"
-    return CheckResult("batch-norm", passed, count, limit, "layers", cause, "" if passed else _HELP)
+def _result(passed: bool, count: int, wanted: str, cause: str, advice: str = _HELP) -> CheckResult:
+    limit = worded("batch-norm", wanted)
+    return CheckResult(
+        "batch-norm", passed, count, limit, "layers", cause, "" if passed else advice
+    )
+
+
+def _untracked(module: nn.Module) -> str:
+    """The layers that keep no running statistics, in words."""
+    names = [
+        path or type(part).__name__
+        for path, part in walk(module).items()
+        if isinstance(part, _BatchNorm) and not part.track_running_stats
+    ]
+    return ", ".join(names[:3])
 
 
 def is_batch_norm(node: Node) -> bool:

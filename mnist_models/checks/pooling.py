@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from mnist_models.checks.forwards import Forwards, noise
-from mnist_models.checks.result import CheckResult
+from mnist_models.checks.result import CheckResult, worded
+from mnist_models.checks.silenced import SILENCED, silenced
 from mnist_models.receptive_field.global_pooling import GlobalPooling, global_pooling
 from mnist_models.trace import Node, Operand, Taint, Trace
 
@@ -25,14 +26,16 @@ def check_pooling(forwards: Forwards, evaluation: GlobalPooling, wanted: str) ->
     if wanted == "gap-or-fc" and (place := _connected(forwards)) is not None:
         cause = f"a fully connected layer ({place or 'functional'}) is on the way to the logits"
         return _result(True, "fully connected", wanted, cause)
+    if gone := silenced(forwards):
+        return _result(False, "none", wanted, gone, SILENCED)
     return _result(False, "none", wanted, found.cause)
 
 
-def _result(passed: bool, measured: str, wanted: str, cause: str) -> CheckResult:
-    limit = "global average pooling"
-    if wanted == "gap-or-fc":
-        limit += " or fully connected"
-    advice = "" if passed else _HELP
+def _result(
+    passed: bool, measured: str, wanted: str, cause: str, advice: str = _HELP
+) -> CheckResult:
+    limit = worded("global-average-pooling", wanted)
+    advice = "" if passed else advice
     return CheckResult("global-average-pooling", passed, measured, limit, "head", cause, advice)
 
 

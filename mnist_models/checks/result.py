@@ -36,6 +36,21 @@ class CheckResult:
         return asdict(self)
 
 
+_LIMITS = {
+    ("batch-norm", "once"): ">= 1",
+    ("batch-norm", "each-block"): "after each convolution",
+    ("dropout", "once"): ">= 1 with p >= 0.01",
+    ("dropout", "each-block"): "after each convolution",
+    ("global-average-pooling", "gap"): "global average pooling",
+    ("global-average-pooling", "gap-or-fc"): "global average pooling or fully connected",
+}
+
+
+def worded(name: str, limit: object) -> str:
+    """What an assignment asks of a check, for people."""
+    return _LIMITS.get((name, str(limit)), str(limit))
+
+
 def overall(checks: Iterable[CheckResult]) -> bool | None:
     """False if any check is, else None if any is null or there are none, else True."""
     verdicts = {check.passed for check in checks}
