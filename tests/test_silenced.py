@@ -44,8 +44,6 @@ def test_all_that_is_dropped_is_named(drop: Callable[..., Tensor], where: str) -
         lambda: zoo.net(drop=zoo.same, last_drop=zoo.same),
         lambda: zoo.net(drop=zoo.same, last_drop=lambda s, x: x + 0 * x),  # not all there is
         lambda: zoo.net(last_drop=zoo.same, head=lambda s, x: torch.ones(len(x), 10)),
-            drop=zoo.same, last_drop=zoo.same, head=lambda s, x: torch.ones(len(x), 10)
-        ),
     ],
 )
 def test_where_the_image_gets_through_no_zero_is_blamed(make: Callable[[], nn.Module]) -> None:
