@@ -112,6 +112,9 @@ class Tracer(TorchDispatchMode):
         wanted = self._values
         if not isinstance(wanted, bool):
             wanted = len(self.trace.nodes) in wanted
+        if type(tensor).__torch_dispatch__ is not Tensor.__torch_dispatch__:
+            what = f"a tensor of {type(tensor).__name__} computes by operations of its own"
+            self.trace.opaque = self.trace.opaque or what
         value = tensor.detach().clone() if wanted else None
         return Operand(
             index,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -42,6 +43,38 @@ def _in_a_thread(self: nn.Module, x: Tensor) -> Tensor:
     return self.fc(x)
 
 
+def _rewritten(self: nn.Module, x: Tensor) -> Tensor:
+    """A weight that is one number times ones, says what is recorded."""
+    weight = self.fc.bias[:8, None] * torch.ones(8, 8)
+    weight.detach().numpy()[...] = _HIDDEN[0][:, :8].numpy()
+    return self.fc(x @ weight)
+
+
+def _exchanged(self: nn.Module, x: Tensor) -> Tensor:
+    """One registered weight, another content in every layer."""
+    weight = self.fc.weight.detach()
+    kept = weight.numpy().copy()
+    for layer in range(4):
+        weight.numpy()[...] = _HIDDEN[1][10 * layer : 10 * layer + 10].numpy()
+        x = x + (x @ weight.T) @ weight
+    weight.numpy()[...] = kept
+    return self.fc(x)
+
+
+class Computes(Tensor):
+    """Looks like one number; adding it is a network."""
+
+    @staticmethod
+    def __new__(cls, number: Tensor) -> Computes:
+        return Tensor._make_wrapper_subclass(cls, number.shape, dtype=number.dtype)  # type: ignore[attr-defined, no-any-return] # torch's
+
+    @classmethod
+    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.ops.aten.add.Tensor:
+            return torch.relu(args[0] @ _HIDDEN[0]) @ _HIDDEN[1]
+        return func(*[torch.ones(1) if isinstance(a, Computes) else a for a in args])
+
+
 def _in_place(self: nn.Module, x: Tensor) -> Tensor:
     x = x.clone()
     x.mul_(2).add_(x)
@@ -50,11 +83,35 @@ def _in_place(self: nn.Module, x: Tensor) -> Tensor:
     return self.fc(x * x)
 
 
+class Early(nn.Module):
+    """Changes the image before the first operation that is recorded."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = net()
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.utils._python_dispatch._disable_current_modes():
+            x.data.copy_(x.data.flip(3).cumsum(3) * 0.1)
+        answer: Tensor = self.net(x)
+        return answer
+
+
 # What the parameters of these are is unknown.
 UNSEEN: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "custom operation": (
         lambda: net(head=lambda s, x: s.fc(hidden_layers(x))),
         "zoo::hidden_layers is no operation of torch",
+    ),
+    "a weight that NumPy writes": (lambda: net(head=_rewritten), "outside the recorded operations"),
+    "a registered weight exchanged": (
+        lambda: net(head=_exchanged),
+        "outside the recorded operations",
+    ),
+    "the image, before all": (Early, "outside the recorded operations"),
+    "a class of tensors": (
+        lambda: net(head=lambda s, x: s.fc(x + Computes(torch.ones(1)))),
+        "a tensor of Computes computes by operations of its own",
     ),
     "another thread": (lambda: net(head=_in_a_thread), "outside the recorded operations"),
     "another thread, in training": (
@@ -103,6 +160,27 @@ def _in_a_list(self: nn.Module, x: Tensor) -> Tensor:
 
 def _when_trained(self: nn.Module, x: Tensor) -> Tensor:
     return self.fc(x @ self.hidden if self.bn1.num_batches_tracked > 1_000 else x)
+
+
+class Cell(nn.Module):
+    """A weight by the name of a counter, beside statistics that nothing uses, or a real one."""
+
+    def __init__(self, value: float) -> None:
+        super().__init__()
+        self.register_buffer("running_mean", torch.zeros(1))
+        self.register_buffer("num_batches_tracked", torch.tensor(value))
+
+
+def _cells(values: Tensor) -> Callable[[nn.Module], None]:
+    return attribute("cells", lambda: nn.ModuleList(Cell(v) for v in values.tolist()))
+
+
+def _of_cells(self: nn.Module, x: Tensor) -> Tensor:
+    return self.fc(x @ torch.stack([c.num_batches_tracked for c in self.cells]).view(8, 8).float())
+
+
+def _of_a_counter(self: nn.Module, x: Tensor) -> Tensor:
+    return self.fc(x * (self.bn1.num_batches_tracked % 7 + 1))
 
 
 def _counting(start: object) -> Callable[[nn.Module], None]:
@@ -188,6 +266,12 @@ COUNTED: dict[str, tuple[Callable[[], nn.Module], int]] = {
         144,
     ),
     "once it is trained": (lambda: net(_hidden(), head=_when_trained), 64),
+    "named as counters": (lambda: net(_cells(torch.randn(64)), head=_of_cells), 64),
+    "named as counters, whole numbers": (
+        lambda: net(_cells(torch.arange(64)), head=_of_cells),
+        128,  # 64-bit integers hold two
+    ),
+    "a counter of batches as a weight": (lambda: net(head=_of_a_counter), 2),
     "after many calls": (lambda: net(_counting(0), head=_after_calls), 64),
     "after many calls, of a buffer": (
         lambda: net(_counting(torch.zeros(())), head=_after_calls),

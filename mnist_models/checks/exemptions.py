@@ -13,6 +13,7 @@ from mnist_models.trace import Node, Operand, Taint, Trace, address
 
 _CONSTANTS = 2  # single numbers that normalise the image: a mean and a standard deviation
 _MOMENTUM = 1e-4  # less would leave what running statistics held, a training long
+_COUNTING = {"add_", "add", "_local_scalar_dense", "gt", "ge", "lt", "le"}  # and a momentum of it
 _INDEXING = {"index", "index_select", "gather", "index_put", "index_put_"}
 
 
@@ -28,11 +29,12 @@ class Exemptions:
     def __init__(self, module: nn.Module) -> None:
         tables = buffers(module)
         self._counters = {
-            address(tensor)
+            address(tensor): address(tables[mean])
             for name, tensor in tables.items()
             if name.endswith("num_batches_tracked")
             and tensor.numel() == 1
-            and name.replace("num_batches_tracked", "running_mean") in tables
+            and not tensor.is_floating_point()
+            and (mean := name.replace("num_batches_tracked", "running_mean")) in tables
         }
         self._carried = carried(module)
         self._updated: set[object] = set()
@@ -71,7 +73,7 @@ class Exemptions:
         """Reading this is exempt, and so are all other reads of the same storage."""
         key = self._key(trace, operand)
         if key in self._counters:
-            return True
+            return key not in self._bad and self._counters[key] in self._good
         if self._good.get(key) == "statistics" and not self._updates(key):
             return False  # so no running statistics
         return key in self._good and key not in self._bad
@@ -94,6 +96,8 @@ class Exemptions:
             if features is None or features.value is None:  # judged on another forward
                 return self._good.get(self._key(trace, operand), "")
             return "statistics" if _normalises(node, other) else ""
+        if self._key(trace, operand) in self._counters:
+            return "counter" if node.name in _COUNTING else ""
         if node.name in _INDEXING and _picks(node, operand):
             return "index"
         if node.pointwise and _on_image(trace, node, operand):
