@@ -13,74 +13,22 @@ import sys
 import warnings
 from collections.abc import Collection, Iterator, Mapping
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
-from torch.nn.parameter import is_lazy
 
+from mnist_models.intervention import Changes, Intervention, Replace, Unchanged
 from mnist_models.mode import set_mode
+from mnist_models.module_state import State, buffers, parameters, walk
 from mnist_models.randomness import seed_global_generators
-from mnist_models.trace import Trace, address
-from mnist_models.tracer import Escapes, Replace, Tracer
+from mnist_models.trace import Trace, address, as_logits
+from mnist_models.tracer import Escapes, Tracer
 
 SIDE = 28  # pixels
-_Tables = dict[tuple[nn.Module, str], dict[str, Any]]
-_PLAIN = "__dict__"  # the kind of those that are not registered
 _SMALLEST_VARIANCE = 1e-6  # of a feature that is constant by chance
 _MEAN, _STD = 0.1307, 0.3081  # of the MNIST training pixels in [0, 1]
-
-
-def walk(module: nn.Module) -> dict[str, nn.Module]:
-    """Every registered submodule once, by path; ``modules()`` may be overridden, this not."""
-    found: dict[str, nn.Module] = {}
-    seen: set[int] = set()
-    queue = [("", module)]
-    while queue:
-        path, current = queue.pop(0)
-        if id(current) in seen:
-            continue
-        seen.add(id(current))
-        found[path] = current
-        children = current.__dict__.get("_modules", {})
-        if isinstance(current, torch.jit.ScriptModule):
-            children = dict(current.named_children())
-        queue += [
-            (f"{path}.{name}" if path else name, child)
-            for name, child in children.items()
-            if child is not None
-        ]
-    return found
-
-
-def parameters(module: nn.Module) -> dict[str, Tensor]:
-    """Every registered parameter that has a value, by path, trainable or not."""
-    return _registered(module, "_parameters")
-
-
-def buffers(module: nn.Module) -> dict[str, Tensor]:
-    """Every registered buffer that has a value, by path."""
-    return _registered(module, "_buffers")
-
-
-def _registered(module: nn.Module, kind: str) -> dict[str, Tensor]:
-    found: dict[str, Tensor] = {}
-    for path, part in walk(module).items():
-        table = part.__dict__.get(kind, {})
-        if isinstance(part, torch.jit.ScriptModule):  # keeps them on the C++ side
-            pairs = part.named_parameters if kind == "_parameters" else part.named_buffers
-            table = dict(pairs(recurse=False))
-        for name, tensor in table.items():
-            if isinstance(tensor, Tensor) and not is_lazy(tensor):
-                found[f"{path}.{name}" if path else name] = tensor
-    return found
-
-
-def _tensors(module: nn.Module) -> list[Tensor]:
-    plain = [t for part in walk(module).values() for t in _plain(part).values()]
-    return [*parameters(module).values(), *buffers(module).values(), *plain]
 
 
 @contextlib.contextmanager
@@ -92,58 +40,20 @@ def preserved(module: nn.Module) -> Iterator[None]:
     """
     flags = [(part, part.__dict__.get("training")) for part in walk(module).values()]
     python, arrays = random.getstate(), np.random.get_state()
-    saved = [(tensor, tensor.detach().clone()) for tensor in _tensors(module)]
-    tables = _tables(module)
+    state = State(module)
     devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
     with torch.random.fork_rng(devices=devices):
         try:
             _warm_up(module)
-            known = {id(tensor) for tensor, _ in saved}
-            saved += [(t, t.detach().clone()) for t in _tensors(module) if id(t) not in known]
-            for key, table in _tables(module).items():  # what came into being stays
-                known_there = {n: t for n, t in tables.get(key, {}).items() if t is not None}
-                tables[key] = table | known_there
+            state.extend()
             yield
         finally:
-            _restore(tables, saved)
+            state.restore()
             for part, flag in flags:
                 if flag is not None:
                     part.__dict__["training"] = flag
             random.setstate(python)
             np.random.set_state(arrays)
-
-
-def _restore(tables: _Tables, saved: list[tuple[Tensor, Tensor]]) -> None:
-    for (part, kind), table in tables.items():
-        (part.__dict__ if kind == _PLAIN else part.__dict__[kind]).update(table)
-    with torch.no_grad():
-        for tensor, value in saved:
-            # Autograd counts every write; sparse tensors can neither be compared nor written to.
-            if tensor.layout == torch.strided and not torch.equal(tensor, value):
-                tensor.copy_(value)
-
-
-def _tables(module: nn.Module) -> _Tables:
-    parts = walk(module).values()
-    registered: _Tables = {
-        (part, kind): dict(part.__dict__[kind])
-        for part in parts
-        for kind in ("_parameters", "_buffers")
-        if kind in part.__dict__
-        and not isinstance(part, torch.jit.ScriptModule)
-        and not any(t is not None and is_lazy(t) for t in part.__dict__[kind].values())
-    }
-    # Such as the mean that a BatchNorm written by hand keeps, a new tensor each time.
-    return registered | {(part, _PLAIN): _plain(part) for part in parts}
-
-
-def _plain(part: nn.Module) -> dict[str, Tensor]:
-    """The tensors among its attributes that are not registered."""
-    return {
-        name: value
-        for name, value in part.__dict__.items()
-        if isinstance(value, Tensor) and not is_lazy(value)
-    }
 
 
 def _warm_up(module: nn.Module) -> None:
@@ -281,7 +191,6 @@ def run(
     seed: int = 0,
     replace: Mapping[int, Replace] | None = None,
     values: bool | Collection[int] = True,
-    redraw: Collection[int] = (),
     grad: bool | None = None,
     inference: bool = False,
     partial: Tracer | None = None,
@@ -293,32 +202,61 @@ def run(
     Raises:
         Exception: whatever the module's forward raises.
     """
-    tracer = partial or make_tracer(module, image, replace, values, redraw)
-    seed_global_generators(seed)
-    set_mode(module, training)
-    tracer.trace.buffers = {address(t): name for name, t in buffers(module).items()}
-    saved = [(tensor, tensor.detach().clone()) for tensor in _tensors(module)]
-    tables = _tables(module)
+    tracer = partial or make_tracer(module, image, values, Changes(replace or {}))
     before = register_module_forward_pre_hook(tracer.enter_module)
     after = register_module_forward_hook(tracer.leave_module, always_call=True)
+    wanted = training if grad is None else grad
     try:
-        wanted = training if grad is None else grad
-        with torch.inference_mode(inference), torch.set_grad_enabled(wanted), quiet():
-            with Escapes(tracer), tracer:
+        with _forward(module, training, seed, wanted), torch.inference_mode(inference):
+            # Switching the mode may have put others in their place.
+            tracer.trace.buffers = {address(t): name for name, t in buffers(module).items()}
+            with torch.set_grad_enabled(wanted), Escapes(tracer), tracer:
                 output = module(image)
             return tracer.finish(output, training)
     finally:
         before.remove()
         after.remove()
-        _restore(tables, saved)
+
+
+def answer(
+    module: nn.Module,
+    image: Tensor,
+    changes: Changes | None = None,
+    *,
+    training: bool = False,
+    seed: int = 0,
+) -> Tensor:
+    """The logits of a forward with something changed; as that of `run`, which takes longer.
+
+    Raises:
+        NoLogitsError: the forward returned something else than a tensor.
+        Exception: whatever the module's forward raises.
+    """
+    changed = Intervention(changes or Changes())
+    with _forward(module, training, seed, training), Unchanged(), changed:
+        output = module(image)
+    logits: Tensor = as_logits(output, training).detach().clone()
+    return logits
+
+
+@contextlib.contextmanager
+def _forward(module: nn.Module, training: bool, seed: int, grad: bool) -> Iterator[None]:
+    """One forward in this mode, from this state of all generators; its tensors come back."""
+    seed_global_generators(seed)
+    set_mode(module, training)
+    state = State(module)
+    try:
+        with torch.set_grad_enabled(grad), quiet():
+            yield
+    finally:
+        state.restore()
 
 
 def make_tracer(
     module: nn.Module,
     image: Tensor,
-    replace: Mapping[int, Replace] | None = None,
     values: bool | Collection[int] = True,
-    redraw: Collection[int] = (),
+    changes: Changes | None = None,
 ) -> Tracer:
     names = {id(part): path for path, part in walk(module).items()}
-    return Tracer(list(parameters(module).values()), image, names, replace, values, redraw=redraw)
+    return Tracer(list(parameters(module).values()), image, names, values, changes)

@@ -126,6 +126,22 @@ class NoLogitsError(TypeError):
     """The forward pass returned something else than one tensor: what, and in which mode."""
 
 
+def as_logits(output: object, training: bool) -> Tensor:
+    """What a forward pass returned in this mode.
+
+    Raises:
+        NoLogitsError: it is something else than a tensor of floating-point numbers.
+    """
+    if isinstance(output, Tensor) and output.is_floating_point():
+        return output
+    tensor = isinstance(output, Tensor)
+    kind = f"{output.dtype} numbers" if tensor else f"a {type(output).__name__}"  # type: ignore[attr-defined] # is one
+    raise NoLogitsError(
+        f"in {'training' if training else 'evaluation'} mode the forward pass returned "
+        f"{kind}; expected one tensor of logits"
+    )
+
+
 @dataclass
 class Trace:
     """All operations of one forward, in order.
@@ -154,14 +170,8 @@ class Trace:
         Raises:
             NoLogitsError: the module returned something else than a tensor of such numbers.
         """
-        found = None if self.logits is None else self.logits.value
-        if found is not None and found.is_floating_point():
-            return found
-        kind = f"a {type(self.output).__name__}" if found is None else f"{found.dtype} numbers"
-        raise NoLogitsError(
-            f"in {'training' if self.training else 'evaluation'} mode the forward pass returned "
-            f"{kind}; expected one tensor of logits"
-        )
+        value = None if self.logits is None else self.logits.value
+        return as_logits(self.output if value is None else value, self.training)
 
     def label(self, node: Node) -> Label:
         """Names an operation in a way that holds with and without gradients.

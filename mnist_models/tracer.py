@@ -5,7 +5,7 @@ A dispatch mode sees the operations below modules, functional forms, hooks and T
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -14,16 +14,12 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from mnist_models.intervention import SAME, Changes, flat
 from mnist_models.trace import Node, Operand, Storage, Taint, Trace, address
-
-Replace = Callable[[Tensor], Tensor]
 
 # Written without being read: what stood there before does not matter to the result.
 _OVERWRITES = {"copy_", "fill_", "zero_", "random_", "uniform_", "normal_", "bernoulli_", "set_"}
 
-# The same elements at the same place. Autograd adds some of its own, which must not count, so
-# that operations have the same numbers with and without gradients.
-_SAME = {"detach", "alias"}
 _ALIASES = {"_convolution": "convolution"}  # TorchScript's name; the arguments are the same
 
 # What torch itself can do, as it was before any code of a stranger ran.
@@ -36,16 +32,15 @@ _VISION |= {"cuda_version"}  # asked at its import, which may be in the forward 
 
 
 class Tracer(TorchDispatchMode):
-    """Records operations; may replace the first output of some by number.
+    """Records operations.
 
     Args:
         parameters: all registered parameters.
         image: the input, whose storage is the image's.
         names: module path by ``id`` of the module.
-        replace: operation number -> what to put in place of its first output.
-        redraw: numbers of random operations that draw something else than they would.
         values: whether to copy every tensor that is met (`Operand.value`), or the numbers of
             the operations whose tensors to copy.
+        changes: of what the operations give.
     """
 
     def __init__(
@@ -53,18 +48,15 @@ class Tracer(TorchDispatchMode):
         parameters: list[Tensor],
         image: Tensor,
         names: Mapping[int, str],
-        replace: Mapping[int, Replace] | None = None,
         values: bool | Collection[int] = True,
-        *,
-        redraw: Collection[int] = (),
+        changes: Changes | None = None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call] # torch's
         self.trace = Trace()
         self.busy = False  # our own reads are no escapes
         self._names = names
-        self._replace = replace or {}
+        self._changes = changes or Changes()
         self._values = values
-        self._redraw = redraw
         self._index: dict[object, int] = {}
         self._modules: list[nn.Module] = []
         self._keep: list[Tensor] = []
@@ -146,7 +138,7 @@ class Tracer(TorchDispatchMode):
             # `x[0] = 1` in torch 2.6, which makes a tensor of the number first.
             func, args = torch.ops.aten.fill_.Scalar, (args[0], args[1].item())
         name, specs = _signature(func)
-        if name in _SAME:
+        if func._schema.name in SAME:
             return func(*args, **kwargs)
         if "::" in name:
             self.trace.opaque = self.trace.opaque or f"{name} is no operation of torch"
@@ -161,19 +153,14 @@ class Tracer(TorchDispatchMode):
             else:
                 given = spec.default
             arguments[spec.name] = value = self._convert(given, func)
-            tensors = [item for item in _flat(value) if isinstance(item, Operand)]
+            tensors = [item for item in flat(value) if isinstance(item, Operand)]
             if spec.written:
                 writes += tensors
             if spec.read:
                 inputs += tensors
         number = len(self.trace.nodes)
-        result = func(*args, **kwargs)
-        if number in self._redraw:
-            result = _drawn_again(func, args, kwargs)
-        outputs = [item for item in _flat(result) if isinstance(item, Tensor)]
-        if number in self._replace and outputs and outputs[0].is_floating_point():
-            with torch.no_grad():
-                outputs[0].copy_(self._replace[number](outputs[0].detach().clone()))
+        result = self._changes.call(number, func, args, kwargs)
+        outputs = [item for item in flat(result) if isinstance(item, Tensor)]
         read = {operand.storage for operand in inputs}
         view = not writes and any(self._index.get(address(out)) in read for out in outputs)
         random = torch.Tag.nondeterministic_seeded in func.tags
@@ -286,24 +273,6 @@ def _replaced_kernels() -> str:
     kernels = [entry for entry in new if entry.startswith("aten/") and entry.endswith(_COMPUTES)]
     ours = sorted(kernels)  # others are what torch itself adds later, such as for vmap
     return ours[0].split("/")[1] if ours else ""
-
-
-def _drawn_again(func: Any, args: Any, kwargs: Any) -> Any:
-    """What it gives with other random numbers; those after it are drawn as if this were not."""
-    state = torch.default_generator.get_state()
-    torch.default_generator.manual_seed(6)
-    try:
-        return func(*args, **kwargs)
-    finally:
-        torch.default_generator.set_state(state)
-
-
-def _flat(value: Any) -> Iterator[Any]:
-    if isinstance(value, (list, tuple)):
-        for item in value:
-            yield from _flat(item)
-    else:
-        yield value
 
 
 def _size(tensor: Tensor) -> int:

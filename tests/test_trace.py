@@ -10,16 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mnist_models.probe import (
-    UnmeasurableError,
-    digits,
-    parameters,
-    preserved,
-    randomise,
-    relative_change,
-    run,
-    walk,
-)
+from mnist_models.module_state import parameters, walk
+from mnist_models.probe import UnmeasurableError, digits, preserved, randomise, relative_change, run
 from mnist_models.trace import Node, Taint, Trace
 
 torch.set_num_threads(1)

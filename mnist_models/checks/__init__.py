@@ -6,13 +6,15 @@ They find structural cheats; code that attacks the interpreter itself is out of 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import torch
 from torch import nn
 
 from mnist_models.assignment import Assignment, Limit
+from mnist_models.checks.asleep import HELP as ASLEEP_HELP
+from mnist_models.checks.asleep import Asleep, find_asleep
 from mnist_models.checks.dropout import check_dropout
 from mnist_models.checks.forwards import Forwards
 from mnist_models.checks.normalisation import check_batch_norm
@@ -20,10 +22,11 @@ from mnist_models.checks.parameters import Count, count_parameters
 from mnist_models.checks.pooling import check_pooling
 from mnist_models.checks.result import CheckResult, unmeasured, worded
 from mnist_models.checks.shape import check_shape
+from mnist_models.module_state import buffers, parameters
 from mnist_models.plural import counted
-from mnist_models.probe import buffers, calibrate, parameters, preserved, randomise
+from mnist_models.probe import calibrate, preserved, randomise
 from mnist_models.receptive_field import ReceptiveField, measure_fields
-from mnist_models.receptive_field.global_pooling import global_pooling
+from mnist_models.receptive_field.global_pooling import GlobalPooling, global_pooling
 
 __all__ = ["CheckResult", "Measurements", "check_against", "check_module", "measure"]
 
@@ -96,22 +99,24 @@ class _Session:
         self.forwards = Forwards(module)
         self.results: list[list[CheckResult]] = [[] for _ in assignments]
         self.measurements = Measurements(None, None, None)
+        self.asleep = Asleep({}, None)
 
     def run(self) -> None:
         self._check("output-shape", lambda _: check_shape(self.module))
         count = _attempt(lambda: count_parameters(self.module))
+        self.asleep = find_asleep(self.module)
         self._check("parameters", lambda limit: self._parameters(_value(count), limit))
         randomise(self.module, seed=1)
         _attempt(lambda: calibrate(self.module))  # what it cannot do is told by the checks
-        self._check("batch-norm", lambda norm: check_batch_norm(self.forwards, norm))
-        self._check("dropout", lambda where: check_dropout(self.forwards, where))
+        self._check("batch-norm", lambda norm: self._awake(check_batch_norm(self.forwards, norm)))
+        self._check("dropout", lambda where: self._awake(check_dropout(self.forwards, where)))
         pooling = _attempt(lambda: global_pooling(self.module))
         self._check(
             "global-average-pooling",
-            lambda head: check_pooling(self.forwards, _value(pooling), head),
+            lambda head: self._awake(check_pooling(self.forwards, _value(pooling), head)),
         )
         # Last: it draws the parameters anew.
-        fields = _attempt(lambda: measure_fields(self.module, _value(pooling)))
+        fields = _attempt(lambda: self._measured(_value(pooling)))
         self._check("receptive-field", lambda limit: self._field(_value(fields), limit))
         found = fields if isinstance(fields, ReceptiveField) else ReceptiveField(None, None, "")
         self.measurements = Measurements(
@@ -139,6 +144,21 @@ class _Session:
                     found[limit] = unmeasured(name, worded(name, limit), unit, error)
             if limit is not None:
                 results.append(found[limit])
+
+    def _awake(self, result: CheckResult) -> CheckResult:
+        """A pass only if it holds with the network's own parameters too."""
+        cause = self.asleep.causes.get(result.name)
+        if not result.passed or cause is None or result.measured == "fully connected":
+            return result
+        measured = 0 if isinstance(result.measured, int) else "none"
+        return replace(result, passed=False, measured=measured, cause=cause, help=ASLEEP_HELP)
+
+    def _measured(self, pooling: GlobalPooling) -> ReceptiveField:
+        """The smaller of the fields with random and with its own parameters."""
+        found, own = measure_fields(self.module, pooling), self.asleep.field
+        if found.before_pooling is None or own is None or own >= found.before_pooling:
+            return found
+        return replace(found, before_pooling=own)
 
     def _parameters(self, count: Count, limit: Limit) -> CheckResult:
         passed = None if count.total is None else limit.holds(count.total)

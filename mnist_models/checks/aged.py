@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from mnist_models.mode import set_mode
-from mnist_models.probe import buffers, digits, preserved, quiet, walk
+from mnist_models.module_state import buffers, walk
+from mnist_models.probe import digits, preserved, quiet
 
 _STEPS = 10_000  # after which a network counts as trained
 

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from mnist_models.mode import set_mode
-from mnist_models.probe import buffers, preserved
+from mnist_models.module_state import buffers
+from mnist_models.probe import preserved
 
 STATISTICS = ("running_mean", "running_var")
 _MOVED = 1.0  # of a statistic; what is made from it by averaging moves by as much

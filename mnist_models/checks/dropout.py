@@ -7,7 +7,8 @@ from mnist_models.checks.forwards import Forwards, half
 from mnist_models.checks.masks import Site, features, observe
 from mnist_models.checks.result import CheckResult, worded
 from mnist_models.checks.silenced import SILENCED, silenced
-from mnist_models.probe import relative_change, walk
+from mnist_models.module_state import walk
+from mnist_models.probe import relative_change
 from mnist_models.trace import Node, Trace
 
 _SEEDS = 12  # what four forwards in five drop is kept in one of them, 14 times in 15

@@ -7,7 +7,7 @@ from torch import nn
 from mnist_models.checks.carried import STATISTICS, carried
 from mnist_models.checks.forwards import differs
 from mnist_models.checks.normalisation import is_batch_norm
-from mnist_models.probe import buffers
+from mnist_models.module_state import buffers
 from mnist_models.receptive_field.arguments import batch_statistics
 from mnist_models.trace import Node, Operand, Taint, Trace, address
 
@@ -27,16 +27,16 @@ class Exemptions:
     """
 
     def __init__(self, module: nn.Module) -> None:
-        tables = buffers(module)
+        tables, moved = buffers(module), carried(module)
+        self._carried = moved
         self._counters = {
-            address(tensor): address(tables[mean])
+            address(tensor): mean if mean in moved else address(tables[mean])
             for name, tensor in tables.items()
             if name.endswith("num_batches_tracked")
             and tensor.numel() == 1
             and not tensor.is_floating_point()
             and (mean := name.replace("num_batches_tracked", "running_mean")) in tables
         }
-        self._carried = carried(module)
         self._updated: set[object] = set()
         self._new: set[object] = set()
         self._holding: set[object] = set()

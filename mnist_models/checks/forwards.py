@@ -9,11 +9,11 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
-from mnist_models.probe import digits, relative_change, run
+from mnist_models.intervention import Changes, Replace
+from mnist_models.probe import answer, digits, relative_change, run
 from mnist_models.receptive_field.faint import BATCH, noise
 from mnist_models.receptive_field.global_pooling import CHANGES
 from mnist_models.trace import Node, Operand, Taint, Trace
-from mnist_models.tracer import Replace
 
 __all__ = ["BATCH", "Forwards", "differs", "half", "noise"]
 
@@ -61,9 +61,9 @@ class Forwards:
         In standard deviations of the logits.
         """
         batch = digits(self.batch, seed=20)
-        table = dict.fromkeys(numbers, replace)
-        changed = run(self.module, batch, training=training, seed=seed, replace=table, values=False)
-        return relative_change(self.logits(training, seed=seed), changed.answer())
+        changes = Changes(dict.fromkeys(numbers, replace))
+        changed = answer(self.module, batch, changes, training=training, seed=seed)
+        return relative_change(self.logits(training, seed=seed), changed)
 
     def effective(
         self, training: bool, nodes: list[Node], replace: Replace, seed: int = 0
@@ -91,8 +91,7 @@ class Forwards:
         """In training, the logits of an image depend on the images beside it."""
         batch, other = digits(self.batch, seed=20), digits(self.batch, seed=21)
         beside = torch.cat([batch[:1], other[1:]])
-        found = run(self.module, beside, training=True, values=False)
-        here, there = self.logits(True), found.answer()
+        here, there = self.logits(True), answer(self.module, beside, training=True)
         return relative_change(here[:1], there[:1], spread=here) >= CHANGES
 
     def depends(

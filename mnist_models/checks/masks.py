@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from mnist_models.checks.forwards import Forwards, noise
-from mnist_models.probe import digits, relative_change, run
+from mnist_models.intervention import Changes, Replace
+from mnist_models.probe import answer, digits, relative_change, run
 from mnist_models.receptive_field.global_pooling import CHANGES
 from mnist_models.trace import Label, Node, Operand, Taint, Trace
-from mnist_models.tracer import Replace
 
 _SMALLEST = 0.01  # drop probability that the rules ask for
 _DRAWN = 100_000  # mask elements after which a share of 0.01 is known to 0.0003
@@ -194,16 +194,8 @@ def _again(
     redraw: Collection[int] = (),
 ) -> Tensor:
     """The logits of that forward with something changed."""
-    trace = run(
-        forwards.module,
-        _images(),
-        training=True,
-        seed=seed,
-        replace=replace,
-        redraw=redraw,
-        values=False,
-    )
-    return trace.answer()
+    changes = Changes(replace or {}, redraw)
+    return answer(forwards.module, _images(), changes, training=True, seed=seed)
 
 
 def _images() -> Tensor:

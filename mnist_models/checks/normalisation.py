@@ -9,7 +9,7 @@ from mnist_models.checks.blocks import name, uncovered
 from mnist_models.checks.forwards import Forwards, noise
 from mnist_models.checks.result import CheckResult, worded
 from mnist_models.checks.silenced import SILENCED, silenced
-from mnist_models.probe import walk
+from mnist_models.module_state import walk
 from mnist_models.receptive_field.arguments import batch_statistics
 from mnist_models.receptive_field.geometry import Geometry
 from mnist_models.receptive_field.operations import follow

@@ -21,7 +21,8 @@ from mnist_models.checks.generated import (
 )
 from mnist_models.checks.unseen import unseen_write
 from mnist_models.checks.unwritten import Unwritten
-from mnist_models.probe import digits, grey_levels, parameters, randomise, run
+from mnist_models.module_state import parameters
+from mnist_models.probe import digits, grey_levels, randomise, run
 from mnist_models.trace import Node, Operand, Taint, Trace, address
 
 _SCORED = (25, 100, 256)  # images at once as records, and most test loops, are scored

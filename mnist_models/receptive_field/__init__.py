@@ -19,7 +19,19 @@ from mnist_models.receptive_field.global_pooling import GlobalPooling, global_po
 from mnist_models.receptive_field.operations import follow, logits_geometry
 from mnist_models.trace import Node, Trace
 
-__all__ = ["LayerRow", "ReceptiveField", "layer_table", "measure_fields", "receptive_fields"]
+__all__ = [
+    "ASLEEP",
+    "LayerRow",
+    "ReceptiveField",
+    "awake_field",
+    "layer_table",
+    "measure_fields",
+    "receptive_fields",
+]
+
+# Standard deviations of the logits: what is behind a gate that is shut does nothing at all, behind
+# one that training opens some more.
+ASLEEP = 1e-4
 
 _ROWS = {
     "convolution": "conv",
@@ -168,6 +180,16 @@ def measure_fields(module: nn.Module, pooling: GlobalPooling) -> ReceptiveField:
     source = max(fields, key=lambda number: (fields[number] or 0, number))
     before, cause = _before(module, trace, found[source], trace.nodes[source])
     return ReceptiveField(before, output, cause or output_cause or "both methods agree")
+
+
+def awake_field(module: nn.Module) -> int | None:
+    """Before the pooling, by the recurrence alone, of what changes the logits as things stand."""
+    trace = run(module, digits(BATCH, seed=1), values=False)
+    found = follow(trace, without=faint_branches(module, trace, follow(trace), ASLEEP))
+    means = global_pooling(module).means
+    fields = [_number(found[mean.source]) for mean in means if mean.source in found]
+    lost = any(found[mean.source].unknown for mean in means if mean.source in found)
+    return None if lost or not fields else max(fields)
 
 
 def _number(geometry: Geometry) -> int:

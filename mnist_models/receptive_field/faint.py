@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from mnist_models.probe import digits, relative_change, run
+from mnist_models.intervention import Changes
+from mnist_models.probe import answer, digits, relative_change
 from mnist_models.receptive_field.geometry import ZERO, Geometry
 from mnist_models.receptive_field.global_pooling import CHANGES
 from mnist_models.trace import Node, Taint, Trace
@@ -14,12 +15,13 @@ BATCH = 4  # images in a forward
 
 
 def faint_branches(
-    module: nn.Module, trace: Trace, geometry: dict[int, Geometry]
+    module: nn.Module, trace: Trace, geometry: dict[int, Geometry], least: float = CHANGES
 ) -> frozenset[int]:
     """Numbers of operations that join a map with another view of the image, and do nothing.
 
     Adding a billionth of a widely blurred map would otherwise widen the field. What they
-    compute is replaced by noise of the same size; parameters should be random by now.
+    compute is replaced by noise of the same size; parameters should be random by now. `least` is
+    the smallest effect, in standard deviations of the logits.
     """
     if trace.logits is None:
         return frozenset()
@@ -29,8 +31,8 @@ def faint_branches(
     plain = trace.answer()
     found: set[int] = set()
     for number in suspects:
-        changed = run(module, image, replace={number: noise}, values=False)
-        if relative_change(plain, changed.answer()) < CHANGES:
+        changed = answer(module, image, Changes({number: noise}))
+        if relative_change(plain, changed) < least:
             found.add(number)
     return frozenset(found)
 

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from mnist_models.intervention import Replace
 from mnist_models.trace import Node, Operand, Taint, Trace
-from mnist_models.tracer import Replace
 
 FAINT = 1e-3  # of the largest entry of the kernel; drawn ones are within a factor of three
 _PRODUCTS = {"mm", "addmm", "bmm", "baddbmm", "mv", "addmv", "dot", "mul"}

@@ -13,6 +13,7 @@ from collections.abc import Collection
 import torch
 from torch import Tensor, nn
 
+from mnist_models.intervention import Changes, Replace
 from mnist_models.probe import SIDE, make_tracer, randomise, run
 from mnist_models.receptive_field.faint_weights import (
     overwritten_weights,
@@ -20,7 +21,6 @@ from mnist_models.receptive_field.faint_weights import (
 )
 from mnist_models.receptive_field.geometry import HEIGHT, WIDTH, Geometry, reduce
 from mnist_models.trace import Label, Trace
-from mnist_models.tracer import Replace
 
 ROUNDS = 12  # a max-pool passes the gradient of one position: unite over many inputs
 ENLARGED = 3 * SIDE
@@ -145,7 +145,7 @@ def _observed(
         replace: dict[int, Replace] | None = None, values: Collection[int] | bool = False
     ) -> Trace:
         image = leaf.clone()  # the forward may write to its input
-        tracer = make_tracer(module, image, replace, values)
+        tracer = make_tracer(module, image, values, Changes(replace or {}))
         try:
             # Without its optimised graphs TorchScript leaves a gradient on every operation.
             with torch.jit.optimized_execution(False):  # type: ignore[attr-defined] # documented

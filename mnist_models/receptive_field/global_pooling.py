@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from mnist_models.probe import digits, relative_change, run
+from mnist_models.intervention import Changes, Replace
+from mnist_models.probe import answer, digits, relative_change, run
 from mnist_models.receptive_field.geometry import Geometry
 from mnist_models.receptive_field.operations import follow
 from mnist_models.receptive_field.shared import find_shared, in_any_order
 from mnist_models.receptive_field.whole_map import WholeMaps
 from mnist_models.trace import Node, Taint, Trace
-from mnist_models.tracer import Replace
 
 CHANGES = 1e-3  # standard deviations of the logits: less is no effect
 # Share of the logits' change from image to image that must remain when what all positions of
@@ -66,8 +66,8 @@ def global_pooling(module: nn.Module, training: bool = False, batch: int = 4) ->
         cause = f"no mean over a whole map larger than 1x1 reaches the logits in {mode}"
         return GlobalPooling((), False, cause)
     pooled = sorted({mean.pooled for mean in means})
-    fixed = run(module, images[1], training=training, replace=_fixed(traces[0], pooled))
-    if relative_change(plain[0], fixed.answer()) >= CHANGES:
+    fixed = answer(module, images[1], _fixed(traces[0], pooled), training=training)
+    if relative_change(plain[0], fixed) >= CHANGES:
         where = _place(traces[0].nodes[pooled[-1]])
         cause = f"the image reaches the logits past the mean over a map ({where}) in {mode}"
         return GlobalPooling((), False, cause)
@@ -76,7 +76,7 @@ def global_pooling(module: nn.Module, training: bool = False, batch: int = 4) ->
         for number in pooled
         if relative_change(
             plain[0],
-            run(module, images[0], training=training, replace=_fixed(traces[1], [number])).answer(),
+            answer(module, images[0], _fixed(traces[1], [number]), training=training),
         )
         >= CHANGES
     }
@@ -101,14 +101,13 @@ def _shape_only(
     if not shared.numbers:
         return False
     plain = traces[0].answer()
-    replace = _fixed(traces[0], shared.numbers)
-    left = run(module, images[1], replace=replace, values=False).answer()
+    left = answer(module, images[1], _fixed(traces[0], shared.numbers))
     if relative_change(plain, left) >= OWN * relative_change(plain, traces[1].answer()):
         return False
     return not in_any_order(module, images[0], traces[0], geometry, shared)
 
 
-def _fixed(trace: Trace, numbers: Collection[int]) -> dict[int, Replace]:
+def _fixed(trace: Trace, numbers: Collection[int]) -> Changes:
     """Put what these operations gave in that forward, whatever the image is."""
 
     def put(number: int) -> Replace:
@@ -122,7 +121,7 @@ def _fixed(trace: Trace, numbers: Collection[int]) -> dict[int, Replace]:
 
         return replace
 
-    return {number: put(number) for number in numbers}
+    return Changes({number: put(number) for number in numbers})
 
 
 def _place(node: Node) -> str:

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from mnist_models.intervention import Replace
 from mnist_models.probe import run
 from mnist_models.receptive_field.geometry import Geometry
 from mnist_models.trace import Node, Operand, Taint, Trace
-from mnist_models.tracer import Replace
 
 
 @dataclass(frozen=True)

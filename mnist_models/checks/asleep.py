@@ -1,0 +1,127 @@
+"""What does nothing with the parameters that a network is built with, and will do nothing.
+
+The checks draw parameters at random, so that what begins at zero hides no path. A gate that is
+shut, and has no gradient by which training could open it, is open then; so is a branch that the
+code takes by the value of a parameter.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from mnist_models.checks.forwards import Forwards, half, noise
+from mnist_models.checks.masks import features
+from mnist_models.checks.normalisation import is_batch_norm
+from mnist_models.mode import set_mode
+from mnist_models.module_state import State, parameters
+from mnist_models.probe import calibrate, digits, quiet
+from mnist_models.receptive_field import ASLEEP, awake_field
+from mnist_models.receptive_field.arguments import batch_statistics
+from mnist_models.receptive_field.global_pooling import global_pooling
+from mnist_models.trace import Node
+
+_STEPS = 10  # of training: what begins at zero, or at a millionth, is far from it then
+_RATE = 0.01  # each parameter moves by so much, whichever way its gradient points
+_IMAGES = 16
+_SEEDS = 4  # forwards, where chance leaves out branches
+_AS_BUILT = "with the parameters that it is built with, and after a few steps of training, "
+HELP = "begin with parameters by which it takes part, and which training can change"
+
+
+@dataclass(frozen=True)
+class Asleep:
+    """What of a network takes no part.
+
+    Attributes:
+        causes: check -> why it fails.
+        field: the receptive field before the pooling, in pixels, of what takes part; None where
+            it is not known.
+    """
+
+    causes: dict[str, str]
+    field: int | None
+
+
+def find_asleep(module: nn.Module) -> Asleep:
+    """Look at a network as it is built; it comes back unchanged.
+
+    What cannot be looked at is not asleep: the checks themselves say what fails.
+    """
+    causes: dict[str, str] = {}
+    field = None
+    with _trained_a_little(module):
+        forwards = Forwards(module)
+        looks: dict[str, tuple[Callable[[Forwards], bool], str]] = {
+            "batch-norm": (_normalises, "no BatchNorm changes the logits"),
+            "dropout": (_drops, "no Dropout changes the logits"),
+            "global-average-pooling": (
+                _pools,
+                "no global average pooling makes the logits",
+            ),
+        }
+        for check, (awake, cause) in looks.items():
+            with contextlib.suppress(Exception):
+                if not awake(forwards):
+                    causes[check] = _AS_BUILT + cause
+        with contextlib.suppress(Exception):
+            field = awake_field(module)
+    return Asleep(causes, field)
+
+
+@contextlib.contextmanager
+def _trained_a_little(module: nn.Module) -> Iterator[None]:
+    state = State(module)
+    try:
+        with contextlib.suppress(Exception):  # what cannot be trained stays as it is
+            _train(module)
+        with contextlib.suppress(Exception):
+            calibrate(module)  # ten steps leave running statistics half-way
+        yield
+    finally:
+        state.restore()
+
+
+def _train(module: nn.Module) -> None:
+    set_mode(module, training=True)
+    trained = [tensor for tensor in parameters(module).values() if tensor.requires_grad]
+    labels = torch.arange(_IMAGES) % 10
+    for step in range(_STEPS):
+        with quiet():
+            logits = module(digits(_IMAGES, seed=60 + step))
+        loss = F.cross_entropy(logits.float(), labels)
+        gradients = torch.autograd.grad(loss, trained, allow_unused=True)
+        with torch.no_grad():
+            for tensor, gradient in zip(trained, gradients, strict=True):
+                if gradient is not None:
+                    tensor.sub_(torch.nan_to_num(gradient).sign(), alpha=_RATE)
+
+
+def _normalises(forwards: Forwards) -> bool:
+    def found(node: Node) -> bool:
+        return is_batch_norm(node) and batch_statistics(node)
+
+    return any(
+        forwards.effect(True, [node.number], noise, seed) >= ASLEEP
+        for seed in range(_SEEDS)
+        for node in filter(found, forwards.trace(True, seed=seed).nodes)
+    )
+
+
+def _drops(forwards: Forwards) -> bool:
+    return any(
+        forwards.effect(True, [node.number], half, seed) >= ASLEEP
+        for seed in range(_SEEDS)
+        for node in forwards.trace(True, seed=seed).nodes
+        if features(node) is not None
+    )
+
+
+def _pools(forwards: Forwards) -> bool:
+    found = global_pooling(forwards.module)
+    return found.bottleneck and bool(found.means)
