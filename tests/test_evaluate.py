@@ -279,7 +279,25 @@ def test_a_copy_with_noise_on_its_weights_is_found(
     copy_with(folder, lambda tensor: tensor + added * tensor.std() * torch.randn(tensor.shape))
     found = verified(root, few)
     assert ("epoch-02.safetensors differs from epoch-02.safetensors in" in found) is refused
-    assert ("the weights of other runs differ by 0.1 or more" in found) is refused
+    assert ("the weights of two runs differ by 0.1 or more" in found) is refused
+
+
+def test_an_epoch_that_is_nearly_another_is_found(root: Path, folder: Path, few: Dataset) -> None:
+    """The best epoch copied over the others, each number changed by a millionth."""
+    last = load_record(folder).epochs[-1]
+    tensors = load((folder / "epoch-04.safetensors").read_bytes())
+    resign(
+        folder,
+        3,
+        save(
+            {n: t * (1 + 1e-6) if t.dtype.is_floating_point else t - 2 for n, t in tensors.items()}
+        ),
+    )
+    scored = {"test_correct": last.test_correct, "test_loss": last.test_loss}
+    edit(folder, lambda table: table["epochs"][2].update(scored))
+    found = verified(root, few)
+    assert "epoch-04.safetensors differs from epoch-03.safetensors in" in found
+    assert "the weights of two epochs differ by 1e-05 or more" in found
 
 
 def test_mistakes_of_another_run_are_found_whatever_its_weights(
