@@ -28,6 +28,9 @@ _OF_A_NOTEBOOK = (
     "a file of its own"
 )
 
+# Of a file or a download that is not there, of training, or of a question to the user.
+_OF_A_SCRIPT = (OSError, RuntimeError, EOFError)
+
 
 class NotLoadedError(Exception):
     """The target gives no network; the message is the cause in one sentence."""
@@ -59,7 +62,7 @@ def load(request: dict[str, Any], stage: Callable[[str], None] = lambda _: None)
     stage(f"importing {where}")
     folder = folder_of(request)
     sys.argv, before = [where], list(sys.path)
-    found = guard(lambda: _import(kind, where), f"the import of {where} failed", folder)
+    found = guard(lambda: _import(kind, where), f"the import of {where} failed", folder, True)
     stage(f"building {name}")
     shown = where
     for part in name.split("."):
@@ -205,7 +208,7 @@ def _required(builder: Callable[..., Any]) -> list[str]:
     return [p.name for p in parameters if p.default is p.empty and p.kind not in variadic]
 
 
-def guard(action: Callable[[], Any], failed: str, folder: Path) -> Any:
+def guard(action: Callable[[], Any], failed: str, folder: Path, importing: bool = False) -> Any:
     """Run the stranger's code; whatever it raises becomes a cause that names its line."""
     try:
         return action()
@@ -213,6 +216,8 @@ def guard(action: Callable[[], Any], failed: str, folder: Path) -> Any:
         raise
     except BaseException as error:  # sys.exit too
         where, advised = place(error), _advice(error, folder)
+        if importing and isinstance(error, _OF_A_SCRIPT):
+            advised = advised or AS_A_SCRIPT
         said = f"{failed}: {describe(error)}" + (f" ({where})" if where else "")
         raise NotLoadedError(f"{said}; {advised}" if advised else said) from None
 
@@ -237,6 +242,8 @@ def _missing(name: str, folder: Path) -> str:
             "install the version of the package that has it"
         )
     top = name.partition(".")[0]
+    if top == "google":
+        return "google.colab is there in Colab alone: leave out the import, and what uses it"
     for parent in folder.parents:
         with contextlib.suppress(OSError):  # a name that no file can have
             if (parent / f"{top}.py").is_file() or any((parent / top).glob("*.py")):

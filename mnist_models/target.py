@@ -22,6 +22,9 @@ def place(target: str) -> dict[str, str]:
     where, colon, name = target.rpartition(":")
     named = all(part.isidentifier() for part in name.split("."))
     named = named and bool(colon) and not name.endswith(".py")  # a colon in the file's own name
+    if colon and name.endswith(")") and "(" in name:
+        plain = f"{where}:{name.partition('(')[0]}"
+        raise ValueError(f"{target!r} is a call; expected a name that takes no arguments: {plain}")
     path = Path(where if named else target)
     try:
         is_file, is_folder = path.is_file(), path.is_dir()

@@ -225,6 +225,26 @@ def test_each_block(wanted: str) -> None:
     assert found.cause.endswith("between the convolution conv1 and the next one")
 
 
+@pytest.mark.parametrize(
+    ("pool", "cause"),
+    [
+        (lambda s, x: F.avg_pool2d(x, 8).flatten(1), "; avg_pool2d averages 8x8 of a 11x11 map"),
+        (lambda s, x: s.gap(x).flatten(1), "; avg_pool2d in gap averages 10x11 of a 11x11 map"),
+        (lambda s, x: F.adaptive_max_pool2d(x, 1).flatten(1), " reaches the logits in evaluation"),
+    ],
+)
+def test_a_pooling_of_a_part_of_the_map_is_named(pool: Callable[..., Tensor], cause: str) -> None:
+    found = pooling(zoo.net(zoo.attribute("gap", lambda: nn.AvgPool2d((10, 11))), pool=pool))
+    assert found.passed is False
+    assert found.cause.endswith(cause)
+
+
+def test_the_positions_of_a_map_of_tokens_are_told_not_its_channels() -> None:
+    found = pooling(zoo.net(pool=lambda s, x: (x.flatten(2).transpose(1, 2) * 2).mean(1)))
+    assert found.passed is True
+    assert "the whole 121 map is averaged" in found.cause
+
+
 def test_pointwise_convolutions_need_no_norm() -> None:
     model = zoo.net(zoo.attribute("mix", lambda: nn.Conv2d(8, 8, 1)), drop=lambda s, x: s.mix(x))
     assert norm(model, "each-block").passed is True

@@ -218,6 +218,22 @@ FAILURES = {
     "import": ("\n\n1 / 0", r"import of .*: ZeroDivisionError: .*zero \(model\.py, line 3\)$"),
     "import beside": ("import works", r"ValueError: found here \(works\.py, line 1\)$"),
     "exit": ("import sys; sys.exit(0)", r"SystemExit: 0 .*; put what .* __name__ == '__main__'"),
+    "data that is not there": (
+        "open('train.csv')",
+        r"FileNotFoundError: .*\(model\.py, line 1\); put what runs as a script under if __name__",
+    ),
+    "training": (
+        "import torch\ntorch.ones(2) @ torch.ones(3)",
+        r"RuntimeError: .*\(model\.py, line 2\); put what runs as a script under if __name__",
+    ),
+    "a file in its constructor": (
+        NET + "class X(Net):\n    def __init__(self): open('weights.pt')",
+        r"FileNotFoundError: [^;]*\(model\.py, line \d+\)$",
+    ),
+    "colab": (
+        "from google.colab import drive",
+        r"ModuleNotFoundError: .*; google\.colab is there in Colab alone: leave out the import",
+    ),
     "interrupt": ("raise KeyboardInterrupt", "KeyboardInterrupt"),
     "odd error": (
         "class E(BaseException):\n    def __str__(self): raise self\nraise E",

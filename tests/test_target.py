@@ -49,6 +49,11 @@ def test_what_a_target_means(
         ("there.py:", "'there.py:' does not say which network is meant"),
         ("there.py:2", "'there.py:2' does not say which network is meant"),
         ("./a:b.py", "'./a:b.py' does not say which network is meant"),
+        (
+            "there.py:Net()",
+            "'there.py:Net()' is a call; expected a name that takes no arguments: th",
+        ),
+        ("there.py:Net(8)", "'there.py:Net(8)' is a call"),
         ("text.txt:Net", "text.txt is not Python; expected a file whose name ends in .py"),
         ("text.txt", "text.txt is not Python"),
         ("a b.ipynb", "a b.ipynb is not Python; expected a file whose name ends in .py; jupytext"),

@@ -182,6 +182,11 @@ class _Session:
         advice = "add 3x3 convolutions or a pooling before the global pooling"
         if passed is not False:  # unknown: what would enlarge it is not what is missing
             advice = ""
+        if passed is None and cause.startswith("no rule for"):
+            advice = (
+                "what a position of its output depends on is not known here: leave it out, or "
+                "measure the network without it"
+            )
         return CheckResult("receptive-field", passed, field, str(limit), "pixels", cause, advice)
 
 

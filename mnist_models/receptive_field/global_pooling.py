@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 import torch
@@ -64,6 +64,7 @@ def global_pooling(module: nn.Module, training: bool = False, batch: int = 4) ->
     means = find_means(traces[0], geometry)
     if not means:
         cause = f"no mean over a whole map larger than 1x1 reaches the logits in {mode}"
+        cause += _partial(traces[0])
         return GlobalPooling((), False, cause)
     pooled = sorted({mean.pooled for mean in means})
     fixed = answer(module, images[1], _fixed(traces[0], pooled), training=training)
@@ -85,7 +86,7 @@ def global_pooling(module: nn.Module, training: bool = False, batch: int = 4) ->
         cause = "the map that is averaged holds little but a number that all positions share"
         return GlobalPooling((), False, cause)
     last = traces[0].nodes[max(effective, default=pooled[-1])]
-    shape = _map_shape(traces[0].nodes[kept[-1].source]) if kept else ""
+    shape = _map_shape(traces[0].nodes[kept[-1].source], geometry) if kept else ""
     return GlobalPooling(kept, True, f"the whole {shape} map is averaged ({_place(last)})")
 
 
@@ -128,8 +129,26 @@ def _place(node: Node) -> str:
     return f"{node.name} in {node.path}" if node.path else node.name
 
 
-def _map_shape(node: Node) -> str:
-    return "x".join(str(size) for size in node.outputs[0].shape[2:])
+def _map_shape(node: Node, geometry: dict[int, Geometry]) -> str:
+    return _sizes(node.outputs[0].shape[i] for i in geometry[node.number].spatial)
+
+
+def _sizes(sizes: Iterable[int]) -> str:
+    return "x".join(map(str, sizes))
+
+
+def _partial(trace: Trace) -> str:
+    """The last average pooling whose kernel is smaller than its map, in words; or ""."""
+    for node in reversed(trace.nodes):
+        source, kernel = node.operand("self"), node.arguments.get("kernel_size")
+        if node.name != "avg_pool2d" or source is None or not kernel:
+            continue
+        window = (kernel[0], kernel[-1])
+        if window != source.shape[-2:] and max(source.shape[-2:]) > 1:
+            return (
+                f"; {_place(node)} averages {_sizes(window)} of a {_sizes(source.shape[-2:])} map"
+            )
+    return ""
 
 
 def find_means(trace: Trace, geometry: dict[int, Geometry]) -> list[Mean]:

@@ -160,5 +160,6 @@ def _lost(node: Node, shape: Sequence[int], find: Lookup, reason: str) -> Geomet
         for index in source.spatial:
             step = next(step for _, step in source.dims[index] if any(step))
             dims[index] = normalise([(shape[index], step)])
-    unknown = next((g.unknown for g in known if g.unknown), f"no rule for {reason}")
+    where = f" in {node.path}" if node.path else ""
+    unknown = next((g.unknown for g in known if g.unknown), f"no rule for {reason}{where}")
     return Geometry(tuple(dims), ZERO, ZERO, unknown)
