@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from itertools import chain
+from itertools import chain, groupby
 from pathlib import Path
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from mnist_models.checks.record import check_record
 from mnist_models.data import Dataset, Source, load_source
+from mnist_models.leaning import TOLERANCE, Leanings, leaning
 from mnist_models.models import EXPERIMENTS
 from mnist_models.provenance import model_digest
 from mnist_models.record import (
@@ -29,9 +30,6 @@ from mnist_models.schema import differences
 from mnist_models.score import BatchError, Score, score_honestly
 from mnist_models.twins import Twins
 
-# Images of the scored set by which two honest scorings may differ: another processor, kernel
-# or thread count rounds differently, which can turn an image that lies on the border.
-TOLERANCE = 2
 LOSS_TOLERANCE = 0.01  # share; rounding moves a mean over thousands of images by far less
 
 
@@ -75,6 +73,11 @@ class Verdict:
     def rescored(self) -> dict[int, int]:
         """Epoch -> images correct, as measured now."""
         return {epoch.epoch: epoch.rescored for epoch in self.epochs}
+
+    @property
+    def apart(self) -> dict[int, int]:
+        """Epoch -> images correct, stored less measured; of those where that can be rounding."""
+        return {each.epoch: each.stored - each.rescored for each in self.epochs if each.agrees}
 
 
 def rescore(folder: Path, record: Record, weights: Weights, data: Dataset) -> Score:
@@ -179,6 +182,7 @@ def evaluate(folder: Path, data: Dataset) -> Verdict:
             verdict.problems.append(str(error))
             continue
         _compare(verdict, record, weights, result)
+    verdict.problems.extend(f"{folder}: {said}" for said in leaning(verdict.apart))
     return verdict
 
 
@@ -241,14 +245,29 @@ def verify(verdicts: Iterable[Verdict]) -> Iterator[Verdict]:
     A published record moreover lies alone in the folder of its experiment and seed, was trained
     by the recipe that is registered now, and has weights and mistakes of its own. One
     of this project's own models keeps its assignment, by the lower of the stored and the measured
-    counts.
+    counts. The counts of all records of an experiment together lean to no side; the last of them
+    says so where they do.
     """
-    twins = Twins()
-    for verdict in verdicts:
-        if verdict.record is not None:
-            verdict.problems.extend(_publication_problems(verdict.folder, verdict))
-            verdict.problems.extend(twins.problems(verdict.folder, verdict.record))
-        yield verdict
+    twins, leanings = Twins(), Leanings()
+    for _, group in groupby(verdicts, _experiment):
+        last: Verdict | None = None
+        for verdict in group:
+            if last is not None:
+                yield last
+            last = verdict
+            if verdict.record is not None:
+                verdict.problems.extend(_publication_problems(verdict.folder, verdict))
+                verdict.problems.extend(twins.problems(verdict.folder, verdict.record))
+                leanings.add(verdict.record, verdict.apart)
+        if last is not None:
+            last.problems.extend(leanings.problems(_experiment(last)))
+            yield last
+
+
+def _experiment(verdict: Verdict) -> str:
+    """Its name; that of its folder where the record cannot be read."""
+    record = verdict.record
+    return verdict.folder.parent.name if record is None else record.experiment
 
 
 def _publication_problems(folder: Path, verdict: Verdict) -> Iterator[str]:

@@ -17,6 +17,8 @@ import pytest
 
 from mnist_models.record import load_record
 
+from .test_record import edit
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 SEEDS = 3
 LIMIT = 120  # seconds; to start two workers takes some ten where the cores are shared
@@ -66,6 +68,25 @@ def test_workers_find_what_one_process_finds(records: Path, mnist_root: Path) ->
     assert found[0] == found[1]
     assert found[0]["passed"] is False
     assert [record["passed"] for record in found[0]["records"]] == [True, False, True]
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_an_experiment_whose_counts_lean_fails(records: Path, mnist_root: Path, count: int) -> None:
+    """Within each record they are rounding; the last one says what all of them are not."""
+
+    def lift(table: dict[str, Any]) -> None:
+        for epoch in table["epochs"][-3:-1]:
+            epoch["test_correct"] += 1
+
+    for folder in sorted(records.glob("*/*/seed-*")):
+        edit(folder, lift)
+    process = verify(records, mnist_root, "--workers", count)
+    out, _ = process.communicate(timeout=LIMIT)
+    assert process.returncode == 1
+    found = [record["problems"] for record in json.loads(out)["records"]]
+    assert found[:-1] == [[], []]
+    (said,) = found[-1]
+    assert said.startswith("all records of attempt-3, stored epochs: its 9 counts are 6 images")
 
 
 @pytest.mark.parametrize("death", [signal.SIGKILL, signal.SIGTERM])

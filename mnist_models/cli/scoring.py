@@ -103,7 +103,8 @@ def add_verify(commands: Commands) -> None:
         "verify",
         run_verify,
         "Score every stored epoch of every published record again. Fails where one differs by "
-        "more than 2 images of 10,000, or where a record or weight file is damaged.",
+        "more than 2 images of 10,000, where the differences of a record or an experiment lean to "
+        "one side, or where a record or weight file is damaged.",
         "verify --records records",
     )
     command.add_argument(
