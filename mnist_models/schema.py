@@ -86,7 +86,11 @@ def _read_dataclass(kind: Any, value: Any, where: str) -> Any:
         raise SchemaError(f"{prefix}{missing[0]}: missing")
     if unknown := sorted(value.keys() - known):
         raise SchemaError(f"{prefix}{unknown[0]}: no such field in a {kind.__name__.lower()}")
-    return kind(**{name: _read(hints[name], value[name], prefix + name) for name in known})
+    read = {name: _read(hints[name], value[name], prefix + name) for name in known}
+    try:
+        return kind(**read)
+    except SchemaError as error:  # of a dataclass that looks at its fields together
+        raise SchemaError(f"{prefix}{error}") from error
 
 
 @functools.cache  # a record has its epochs' types by the dozen, and there are hundreds of records

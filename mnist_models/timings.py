@@ -1,4 +1,4 @@
-"""What `bench` measured, as data: written by it, and read again where it is reported.
+"""What `bench` measured, as data: written by it, and read again by `timings_file`.
 
 Whoever reads it needs neither data set nor training. A median is stored for people; one that is
 not that of its rounds, or a verdict that does not follow from its limit, was typed by hand.
@@ -6,7 +6,6 @@ not that of its rounds, or a verdict that does not follow from its limit, was ty
 
 from __future__ import annotations
 
-import json
 import operator
 import statistics
 from collections.abc import Sequence
@@ -15,16 +14,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from mnist_models.record import Provenance
-from mnist_models.schema import SchemaError, read
+from mnist_models.schema import SchemaError
 
 FILE = Path("docs") / "performance.json"  # below the root of the repository
 EPOCHS = 15  # of the training whose end is computed
 NO_LIMIT = "-"
 _SIGNS = {">=": operator.ge, "<=": operator.le}
-
-
-class TimingsError(ValueError):
-    """The stored timings cannot be read: what was found, what was expected."""
 
 
 @dataclass(frozen=True)
@@ -259,37 +254,6 @@ class Timings:
 
 
 CONTENDERS, CHOICES, ACCURACY = "contenders", "choices", "accuracy"  # the kinds
-
-
-def read_timings(root: Path) -> Timings:
-    """What stands in docs/performance.json below `root`; empty where there is no such file.
-
-    Raises:
-        TimingsError: it is damaged.
-    """
-    path = root / FILE
-    found = Timings([], [], [])
-    if not path.exists():
-        return found
-    try:
-        tables = json.loads(path.read_text(encoding="utf-8"))
-        for number, table in enumerate(tables if isinstance(tables, list) else [None]):
-            kind = table.get("kind") if isinstance(table, dict) else None
-            if kind == CONTENDERS:
-                found.benches.append(read(Bench, table, f"[{number}]"))
-            elif kind == CHOICES:
-                found.choices.append(read(Choices, table, f"[{number}]"))
-            elif kind == ACCURACY:
-                found.accuracies.append(read(Accuracy, table, f"[{number}]"))
-            else:
-                kinds = (CONTENDERS, CHOICES, ACCURACY)
-                raise SchemaError(f"[{number}].kind: expected one of {', '.join(kinds)}")
-    except (OSError, ValueError, RecursionError) as error:
-        raise TimingsError(
-            f"{FILE.as_posix()}: {error}; expected a list of what bench --log, with or without "
-            "--choices or --accuracy, appended; restore it with git, or measure again"
-        ) from error
-    return found
 
 
 def newest(found: Sequence[Measurement]) -> list[Measurement]:

@@ -43,6 +43,39 @@ def test_sweeps_are_shown_only_where_they_were_measured(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("wall", "training", "workers", "holds"),
+    [
+        (100.0, 180.0, 2, True),
+        (100.0, 200.1, 2, False),
+        (10.0, 180.0, 2, False),
+        (100.0, 180.0, 1, False),
+        (100.0, -1.0, 2, False),
+        (10.0, 180.0, "tcp://there:8786", True),  # nobody said how many they are
+    ],
+)
+def test_workers_train_no_longer_than_a_sweep_takes(
+    wall: float, training: float, workers: object, holds: bool, tmp_path: Path
+) -> None:
+    sweep = {
+        "experiments": ["a"],
+        "epochs": 60,
+        "workers": workers,
+        "threads": 1,
+        "device": "cpu",
+        "counts": {"trained": 4},
+        "wall_seconds": wall,
+        "trained_seconds": training,
+    }
+    (tmp_path / SWEEPS).write_text(json.dumps([sweep]))
+    if holds:
+        assert "| `a` | 4 | 60 |" in scale({}, tmp_path)["sweeps"]
+        return
+    found = rf"docs/sweeps\.json: \[0\]\.trained_seconds: found {training}, expected from 0 to "
+    with pytest.raises(ReportError, match=found):
+        scale({}, tmp_path)
+
+
 @pytest.mark.parametrize("text", ["{", "3", "[3]", "[{}]", '[{"wall_seconds": 0}]'])
 def test_damaged_sweeps_are_one_clear_error(text: str, tmp_path: Path) -> None:
     (tmp_path / SWEEPS).write_text(text)

@@ -19,10 +19,11 @@ from mnist_models.job import Job, work
 from mnist_models.models.funnel import funnel
 from mnist_models.record import find_records, load_record
 from mnist_models.search import loop
+from mnist_models.search.arm import Arm
 from mnist_models.search.log import log
 from mnist_models.search.loop import Effort, pooled, search
 from mnist_models.search.space import SpaceError, read_setting
-from mnist_models.search.study import Arm, Question, SearchError, arms, load_study, storage_of
+from mnist_models.search.study import Question, SearchError, arms, load_study, storage_of
 from mnist_models.sweep import Listener
 
 from .runners import QUICK

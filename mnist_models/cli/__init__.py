@@ -50,7 +50,7 @@ from mnist_models.search.study import SearchError
 from mnist_models.stack import StackError
 from mnist_models.statistics import SeedsError
 from mnist_models.sweep import SweepError
-from mnist_models.timings import TimingsError
+from mnist_models.timings_file import TimingsError
 from mnist_models.train import DivergedError
 from mnist_models.workers import WorkersError
 

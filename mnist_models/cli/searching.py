@@ -34,11 +34,12 @@ from mnist_models.data import Source
 from mnist_models.job import alone_in
 from mnist_models.models import find_experiment
 from mnist_models.plural import counted
+from mnist_models.search.arm import Arm
 from mnist_models.search.candidate import refuse_slips
 from mnist_models.search.log import log
 from mnist_models.search.loop import Effort, search
 from mnist_models.search.space import Choice, Range, Setting, SpaceError, Value, read_setting
-from mnist_models.search.study import Arm, Question, arms, load_study
+from mnist_models.search.study import Question, arms, load_study
 from mnist_models.sweep import Listener, Progress
 from mnist_models.tables import table
 

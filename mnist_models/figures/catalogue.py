@@ -37,7 +37,8 @@ from mnist_models.figures.style import png_bytes, svg_bytes
 from mnist_models.figures.timing import timing
 from mnist_models.models import EXPERIMENTS, System
 from mnist_models.record import Record
-from mnist_models.timings import Bench, read_timings
+from mnist_models.timings import Bench
+from mnist_models.timings_file import read_timings
 
 FOLDER = Path("docs") / "figures"  # below the root of the repository
 OWN = "frontier-8k"  # this project's own model

@@ -22,7 +22,7 @@ from mnist_models.report.readme import blocks, index
 from mnist_models.report.scale import scale
 from mnist_models.report.searches import searches
 from mnist_models.report.status import requirements
-from mnist_models.timings import read_timings
+from mnist_models.timings_file import read_timings
 
 __all__ = ["ReportError", "Stale", "generate", "published", "stale"]
 

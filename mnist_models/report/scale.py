@@ -116,10 +116,25 @@ def _sweeps_table(sweeps: Sequence[Mapping[str, Any]]) -> str:
         )
     header = ("experiments", "runs", "epochs", "workers", "threads", "side by side", "wall")
     try:
+        for number, sweep in enumerate(sweeps):
+            _refuse_more_than_wall(sweep, f"docs/{SWEEPS}: [{number}]")
         lines = [_sweep_line(sweep) for sweep in sweeps]
     except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
         raise ReportError(f"docs/{SWEEPS}: no sweep that trained: {error!r}") from error
     return table((*header, "training", "training / wall", "device"), lines)
+
+
+def _refuse_more_than_wall(sweep: Mapping[str, Any], where: str) -> None:
+    """A worker trains no longer than the sweep takes; seeds side by side share its time."""
+    wall, training, workers = sweep["wall_seconds"], sweep["trained_seconds"], sweep["workers"]
+    if not isinstance(workers, int):  # the address of a cluster
+        return
+    most = wall * workers
+    if not 0 <= training <= most:
+        raise ReportError(
+            f"{where}.trained_seconds: found {training}, expected from 0 to {most}: "
+            f"wall_seconds {wall} for each of {workers} workers"
+        )
 
 
 def _sweep_line(sweep: Mapping[str, Any]) -> tuple[str, ...]:

@@ -9,6 +9,8 @@ from typing import Any
 
 from mnist_models.plural import counted
 from mnist_models.report.markdown import ReportError, table
+from mnist_models.schema import SchemaError
+from mnist_models.search.logged import refuse_typed
 
 FOLDER = "search"  # beside the document: what `search --log` wrote, one file each
 
@@ -17,7 +19,7 @@ def searches(folder: Path) -> dict[str, str]:
     """The text of every generated block of the document in `folder`, one for each study.
 
     Raises:
-        ReportError: a stored study cannot be read.
+        ReportError: a stored study cannot be read, or contradicts its own counts.
     """
     return {path.stem: _study(path) for path in sorted((folder / FOLDER).glob("*.json"))}
 
@@ -25,10 +27,12 @@ def searches(folder: Path) -> dict[str, str]:
 def _study(path: Path) -> str:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
+        refuse_typed(found)
         return "\n".join([_question(found), _arms(found), *_effects(found)])
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        said = str(error) if isinstance(error, SchemaError) else repr(error)
         raise ReportError(
-            f"{path}: {error!r}; expected what `search --log` writes: write it again"
+            f"{path}: {said}; expected what `search --log` writes: write it again"
         ) from error
 
 

@@ -6,8 +6,8 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mnist_models.search.arm import POOLED, Arm
 from mnist_models.search.space import Value
-from mnist_models.search.study import POOLED, Arm
 from mnist_models.statistics import paired
 
 

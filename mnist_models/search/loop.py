@@ -14,13 +14,11 @@ from typing import TYPE_CHECKING, Literal
 from mnist_models.data import Source
 from mnist_models.models import Experiment
 from mnist_models.record import Record, folder_of, load_record
+from mnist_models.search.arm import POOLED, Arm, State
 from mnist_models.search.candidate import breach, built, refuse_slips, suggest
 from mnist_models.search.space import Choice, SpaceError, Value
 from mnist_models.search.study import (
-    POOLED,
-    Arm,
     Question,
-    State,
     arms,
     load_optuna,
     storage_errors,

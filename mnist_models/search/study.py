@@ -7,26 +7,23 @@ search that was stopped, or killed, goes on where it was.
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from mnist_models.atomic import make_folder
 from mnist_models.data import Dataset
 from mnist_models.models import Experiment
 from mnist_models.provenance import model_digest
+from mnist_models.search.arm import Arm
 from mnist_models.search.space import Range, Setting, Value, vary
 
 if TYPE_CHECKING:
     import optuna
 
-POOLED = 3  # last epochs: their mean is steadier than the final one alone
 FILE_NAME = "search.db"
-
-State = Literal["finished", "pruned", "refused", "failed", "waiting"]
 
 
 class SearchError(Exception):
@@ -84,37 +81,6 @@ class Question:
             },
             "data": {"name": self.data.name, "split": self.data.split, "md5": self.data.md5},
         }
-
-
-@dataclass(frozen=True)
-class Arm:
-    """One variant.
-
-    Attributes:
-        number: in the order in which they were asked, from 0.
-        values: the settings in which it differs from the experiment, as they were written.
-        state: finished; pruned after some seeds; refused since it breaks a limit of the
-            assignment; failed; or waiting for some of its seeds.
-        parameters: of its network.
-        correct: seed -> scored images correct, mean of its last epochs.
-        total: scored images.
-        loss: seed -> loss on the scored images, mean of the same epochs; empty in older studies.
-        cause: why it was refused or failed.
-    """
-
-    number: int
-    values: Mapping[str, Value]
-    state: State
-    parameters: int | None = None
-    correct: dict[int, float] = field(default_factory=dict)
-    total: int = 0
-    loss: dict[int, float] = field(default_factory=dict)
-    cause: str = ""
-
-    @property
-    def mean(self) -> float | None:
-        """Per cent correct over its seeds."""
-        return 100 * statistics.mean(self.correct.values()) / self.total if self.correct else None
 
 
 def load_study(out: Path, name: str, question: Question | None = None) -> optuna.Study:
