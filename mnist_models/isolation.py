@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 
 from mnist_models.advice import AS_A_SCRIPT
 from mnist_models.assignment import Assignment
+from mnist_models.checks import asked
 from mnist_models.checks.result import CheckResult, overall
 from mnist_models.plain import one_line, sanitise
 from mnist_models.supervision import Ending, supervise
@@ -141,6 +142,7 @@ def check_target(
 
     def read(answer: dict[str, Any], output: str) -> Outcome:
         checks = [_result(row) for row in answer["checks"]]
+        _refuse_others(checks, assignment)
         found = answer["measurements"]
         return Outcome(target, assignment.name, overall(checks), checks, found, "", output)
 
@@ -243,6 +245,18 @@ def _message(line: bytes) -> dict[str, Any]:
     except (ValueError, RecursionError):
         message = None
     return message if isinstance(message, dict) and "token" in message else {"token": None}
+
+
+def _refuse_others(checks: list[CheckResult], assignment: Assignment) -> None:
+    """Exactly what was asked for: code that reaches the pipe may leave out what it would fail."""
+    found, expected = sorted(check.name for check in checks), sorted(asked(assignment))
+    if found != expected:
+        raise ValueError(
+            f"the answer of the child process holds the checks {', '.join(found) or 'none'}; the "
+            f"assignment asks for {', '.join(expected)}, each once"
+        )
+    if not all(check.passed is None or isinstance(check.passed, bool) for check in checks):
+        raise TypeError("a verdict that is none")
 
 
 def _result(row: dict[str, Any]) -> CheckResult:

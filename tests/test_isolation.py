@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 from mnist_models import assignment, isolation, plain
 from mnist_models.assignment import ASSIGNMENTS, CARD, Assignment, Limit
+from mnist_models.checks import asked
 from mnist_models.checks.result import CheckResult, overall
 from mnist_models.isolated import _assignment, _package_state, _refuse_patches
 from mnist_models.isolation import Outcome, _answer, check_target
@@ -125,6 +126,17 @@ SLEEPER = f"""{NET}
 print("good night", flush=True)
 time.sleep(1000)
 """
+INSIDER = f"""{NET}
+import gc
+class Insider(Net):
+    def __init__(self):
+        row = dict(passed=True, limit="", unit="", cause="", help="")
+        for thing in gc.get_objects():
+            if type(thing).__name__ == "_Channel":
+                checks = [row | dict(name="parameters", measured=42)]
+                thing.send(checks=checks, measurements=dict(parameters=42))
+                os._exit(0)
+"""
 RAISER = f"""{NET}
 class Raiser(Net):
     def forward(self, x):
@@ -145,6 +157,7 @@ CASES: dict[str, tuple[str, str, Assignment, dict[str, Any]]] = {
     "hog": (HOG, "Hog", SMALL, {"memory": 1 << 30}),
     "sleeper": (SLEEPER, "Net", SMALL, {"seconds": 15}),
     "raiser": (RAISER, "Raiser", SMALL, {}),
+    "insider": (INSIDER, "Insider", SMALL, {}),
 }
 
 
@@ -226,6 +239,7 @@ def test_an_error_in_forward_is_for_the_checks(outcomes: dict[str, Outcome]) -> 
         ("late patcher", "the code replaced mnist_models.checks.result.CheckResult.to_dict, which"),
         ("leaver", "the code ended its process (exit status 0) while importing "),
         ("late leaver", "the code ended its process (exit status 0) while running the checks, "),
+        ("insider", "the answer of the child process holds the checks parameters; the assignment"),
         ("crasher", "the process was ended by SIGSEGV while building Crash"),
         ("hog", "the limit of 1,024 MiB of memory was passed while building Hog"),
         ("sleeper", "the limit of 15 s was reached while importing "),
@@ -313,7 +327,15 @@ def test_verdict(verdicts: list[bool | None], passed: bool | None, status: int) 
     assert outcome.exit_status == status
 
 
-GOOD = '{"token": "t", "checks": [], "measurements": {}}\n'
+def answer(*names: str, passed: object = True) -> str:
+    """What a child would say of these checks."""
+    checks = [CheckResult(name, True, 1, None, "", "").to_dict() for name in names]
+    rows = [check | {"passed": passed} for check in checks]
+    return json.dumps({"token": "t", "checks": rows, "measurements": {}}) + "\n"
+
+
+ALL = asked(CARD)
+GOOD = answer(*ALL)
 
 
 @pytest.mark.parametrize(
@@ -330,6 +352,14 @@ GOOD = '{"token": "t", "checks": [], "measurements": {}}\n'
         ('{"token": "t"}\n', "the answer of the child process is incomplete"),
         ('{"token": "t", "checks": [1], "measurements": {}}\n', "incomplete"),
         ('{"token": "t", "checks": [{"name": "x"}], "measurements": {}}\n', "incomplete"),
+        (answer(), "holds the checks none; the assignment asks for batch-norm, dropout, "),
+        (answer("parameters"), "holds the checks parameters; the assignment asks for batch-norm,"),
+        (answer(*ALL[1:]), "receptive-field; the assignment asks for"),
+        (answer(*ALL[1:], ALL[1]), "parameters, parameters, receptive-field; the assignment asks"),
+        (answer(*ALL, "parameters"), "parameters, parameters, receptive-field; the assignment"),
+        (answer(*ALL, "more"), "global-average-pooling, more, output-shape"),
+        (answer(*ALL, passed=1), "incomplete"),
+        (answer(*ALL, passed="yes"), "incomplete"),
     ],
 )
 def test_what_is_no_answer(monkeypatch: pytest.MonkeyPatch, results: str, cause: str) -> None:

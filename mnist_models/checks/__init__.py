@@ -28,7 +28,7 @@ from mnist_models.probe import calibrate, preserved, randomise
 from mnist_models.receptive_field import ReceptiveField, measure_fields
 from mnist_models.receptive_field.global_pooling import GlobalPooling, global_pooling
 
-__all__ = ["CheckResult", "Measurements", "check_against", "check_module", "measure"]
+__all__ = ["CheckResult", "Measurements", "asked", "check_against", "check_module", "measure"]
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,11 @@ _ASKED: dict[str, tuple[str, Callable[[Assignment], Any]]] = {
     "global-average-pooling": ("head", lambda asks: asks.head),
     "receptive-field": ("pixels", lambda asks: asks.receptive_field),
 }
+
+
+def asked(assignment: Assignment) -> list[str]:
+    """The names of the checks on a module that an assignment asks for."""
+    return [name for name, (_, asks) in _ASKED.items() if asks(assignment) is not None]
 
 
 def measure(module: nn.Module) -> Measurements:
