@@ -1,21 +1,17 @@
 """The limits that a submission must keep, and the assignments known by name.
 
-An assignment is data: frozen, comparable, and readable from a TOML file, so that a course
-can check submissions against its own rules without touching this package.
+An assignment is data: frozen, comparable, and readable from a TOML file (`assignment_file`), so
+that a course can check submissions against its own rules without touching this package.
 """
 
 from __future__ import annotations
 
 import operator
 import re
-import tomllib
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from decimal import Decimal, InvalidOperation
-from pathlib import Path
-from typing import Any, Literal
-
-from mnist_models.files import read_whole, refusal
+from typing import Literal
 
 IMAGES = 10_000  # the MNIST test set: accuracy limits are counted in its images
 
@@ -36,7 +32,6 @@ _RELATIONS: dict[str, Callable[[float, float], bool]] = {
 _NUMBER = r"\d{1,3}(?:[,_]\d{3})+|\d+"  # 8000, 8,000 or 8_000
 _LIMIT = re.compile(rf"\s*(<=|>=|<|>)\s*((?:{_NUMBER})(?:\.\d+)?)\s*(%?)\s*")
 _LONGEST = 40  # characters of a limit: none that a network could meet takes more
-_MOST = 1 << 20  # bytes of a TOML file, whose ten keys take a few hundred
 
 
 class AssignmentError(ValueError):
@@ -117,80 +112,6 @@ class Assignment:
     epochs: Limit | None = None
     accuracy: Limit | None = None
     consistent_epochs: int | None = None
-
-
-_CHOICES: dict[str, tuple[str, ...]] = {
-    "batch_norm": ("once", "each-block"),
-    "dropout": ("once", "each-block"),
-    "head": ("gap", "gap-or-fc"),
-}
-_LIMITS = ("parameters", "receptive_field", "epochs", "accuracy")
-
-
-def read_assignment(path: Path) -> Assignment:
-    """Read an assignment from a TOML file whose keys are the fields of `Assignment`.
-
-    Raises:
-        AssignmentError: no such file, no TOML, an unknown key, or a value of the wrong form.
-    """
-    try:
-        text = read_whole(path, _MOST).decode("utf-8-sig")  # Notepad begins a file with a mark
-        table = tomllib.loads(text)
-    except OSError as error:
-        raise AssignmentError(
-            f"cannot read the assignment {path}: {refusal(error)}; expected a TOML file, or one of "
-            f"{', '.join(ASSIGNMENTS)}"
-        ) from error
-    except UnicodeDecodeError as error:
-        raise AssignmentError(f"cannot read the assignment {path}: {error}") from error
-    except RecursionError:
-        raise AssignmentError(f"{path} is not valid TOML: brackets within brackets") from None
-    except ValueError as error:  # a number of too many digits, too
-        raise AssignmentError(f"{path} is not valid TOML: {error}") from error
-    known = {field.name for field in fields(Assignment)}
-    if unknown := sorted(set(table) - known):
-        raise AssignmentError(
-            f"{path}: unknown key {unknown[0]!r}; the keys are {', '.join(sorted(known))}"
-        )
-    values = {key: _value(path, key, value) for key, value in table.items()}
-    values.setdefault("name", path.stem)
-    values.setdefault("title", values["name"])
-    assignment = Assignment(**values)
-    if assignment.consistent_epochs is not None and assignment.accuracy is None:
-        raise AssignmentError(
-            f"{path}: consistent_epochs = {assignment.consistent_epochs} without accuracy; "
-            "say which accuracy those epochs have to keep"
-        )
-    if all(getattr(assignment, key) is None for key in known - {"name", "title"}):
-        raise AssignmentError(f"{path} sets no limit at all, so that everything would pass it")
-    return assignment
-
-
-def _value(path: Path, key: str, value: Any) -> Any:
-    if key in _LIMITS:
-        if not isinstance(value, str):
-            raise AssignmentError(
-                f"{path}: {key} = {value!r}; expected a quoted limit, such as '< 8000'"
-            )
-        if "%" in value and key != "accuracy":
-            raise AssignmentError(f"{path}: {key} = {value!r}; only accuracy is a percentage")
-        try:
-            return Limit.parse(value)
-        except AssignmentError as error:
-            raise AssignmentError(f"{path}: {key}: {error}") from error
-    if key in _CHOICES:
-        if value not in _CHOICES[key]:
-            raise AssignmentError(
-                f"{path}: {key} = {value!r}; expected one of {', '.join(_CHOICES[key])}"
-            )
-        return value
-    if key == "consistent_epochs":
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise AssignmentError(f"{path}: {key} = {value!r}; expected a whole number from 1")
-        return value
-    if not isinstance(value, str):
-        raise AssignmentError(f"{path}: {key} = {value!r}; expected text")
-    return value
 
 
 _ACCURATE = Limit(">=", 9_940)  # 99.4 % of 10,000 images, asked for by all five documents
@@ -280,18 +201,3 @@ ASSIGNMENTS: dict[str, Assignment] = {
         ATTEMPT,
     )
 }
-
-
-def find_assignment(text: str) -> Assignment:
-    """The assignment of that name, or the one in that TOML file.
-
-    Raises:
-        AssignmentError: neither a known name nor a readable TOML file.
-    """
-    if text in ASSIGNMENTS:
-        return ASSIGNMENTS[text]
-    if text.endswith(".toml"):
-        return read_assignment(Path(text))
-    raise AssignmentError(
-        f"no assignment {text!r}; expected one of {', '.join(ASSIGNMENTS)}, or a .toml file"
-    )

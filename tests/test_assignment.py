@@ -1,8 +1,5 @@
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,8 +9,6 @@ from mnist_models.assignment import (
     CARD,
     AssignmentError,
     Limit,
-    find_assignment,
-    read_assignment,
 )
 
 
@@ -85,67 +80,3 @@ def test_every_document_has_an_assignment() -> None:
         "eva4",
         "attempt",
     ]
-    for name, assignment in ASSIGNMENTS.items():
-        assert find_assignment(name) is assignment
-
-
-def test_toml_file_is_read(tmp_path: Path) -> None:
-    path = tmp_path / "course.toml"
-    path.write_text(
-        'title = "my course"\nparameters = "< 5000"\nbatch_norm = "once"\nhead = "gap-or-fc"\n'
-        'accuracy = ">= 99 %"\nconsistent_epochs = 2\n'
-    )
-    assignment = find_assignment(str(path))
-    assert (assignment.name, assignment.title) == ("course", "my course")
-    assert assignment.parameters == Limit("<", 5_000)
-    assert assignment.accuracy == Limit(">=", 9_900)
-    assert (assignment.dropout, assignment.head) == (None, "gap-or-fc")
-
-
-def test_a_file_of_windows_notepad_is_read(tmp_path: Path) -> None:
-    path = tmp_path / "course.toml"
-    path.write_bytes(b'\xef\xbb\xbftitle = "my course"\r\nparameters = "< 5000"\r\n')
-    assert read_assignment(path).title == "my course"
-    assert read_assignment(path).parameters == Limit("<", 5_000)
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("parameters = 8000", "quoted limit"),
-        ('parameters = "few"', "is no limit"),
-        ('paramters = "< 8000"', "unknown key 'paramters'"),
-        ('batch_norm = "twice"', "once, each-block"),
-        ("batch_norm = true", "once, each-block"),
-        ("consistent_epochs = 0", "whole number from 1"),
-        ("consistent_epochs = 3", "without accuracy"),
-        ('parameters = "<= 99.4 %"', "only accuracy is a percentage"),
-        ('parameters = "< 8_,0_0"', "is no limit"),
-        ("consistent_epochs = true", "whole number from 1"),
-        ("name = 3\n", "expected text"),
-        ("parameters = ", "not valid TOML"),
-        ("", "no limit at all"),
-        ("a=" + "[" * 100_000, "not valid TOML: brackets within brackets"),
-        ("parameters = " + "9" * 100_000, "not valid TOML"),
-    ],
-    ids=lambda text: text[:30],
-)
-def test_bad_toml_is_refused(tmp_path: Path, text: str, message: str) -> None:
-    path = tmp_path / "bad.toml"
-    path.write_text(text)
-    with pytest.raises(AssignmentError, match=message):
-        read_assignment(path)
-
-
-def test_unreadable_files_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(AssignmentError, match="cannot read"):
-        read_assignment(tmp_path / "missing.toml")
-    (tmp_path / "binary.toml").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(AssignmentError, match="cannot read"):
-        read_assignment(tmp_path / "binary.toml")
-    os.mkfifo(tmp_path / "pipe.toml")  # to be refused, and not waited for
-    with pytest.raises(AssignmentError, match=r"cannot read .* no regular file"):
-        read_assignment(tmp_path / "pipe.toml")
-    for name in ("crad", ""):
-        with pytest.raises(AssignmentError, match="expected one of card"):
-            find_assignment(name)

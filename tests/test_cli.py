@@ -329,6 +329,10 @@ def test_check_takes_an_assignment_from_toml(command: Command, tmp_path: Path) -
     done = command("check", "steps-3", "--assignment", rules)
     assert done.status == 1
     assert "does not keep rules: parameters" in done.out
+    rules.write_text('title = "this project\'s card"\nparameters = "< 80000"\n')
+    done = command("check", "steps-3", "--assignment", rules)
+    assert done.status == 2
+    assert "is that of an assignment known here; choose another" in done.err
 
 
 def test_summary(command: Command) -> None:

@@ -14,7 +14,8 @@ from typing import Any, Literal, NoReturn
 
 import torch
 
-from mnist_models.assignment import ASSIGNMENTS, CARD, Assignment, find_assignment
+from mnist_models.assignment import ASSIGNMENTS, CARD, Assignment
+from mnist_models.assignment_file import find_assignment
 from mnist_models.atomic import make_folder, write_atomically, writing
 from mnist_models.data import Dataset, load
 from mnist_models.files import read_whole
