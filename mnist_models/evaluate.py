@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from mnist_models.by_heart import learned_by_heart, seen_in_training
 from mnist_models.checks.record import check_record
 from mnist_models.data import Dataset, Source, load_source
 from mnist_models.leaning import TOLERANCE, Leanings, leaning
@@ -182,6 +183,10 @@ def evaluate(folder: Path, data: Dataset) -> Verdict:
             verdict.problems.append(str(error))
             continue
         _compare(verdict, record, weights, result)
+        if weights.epoch == record.final.epoch:
+            seen = rescore(folder, record, weights, seen_in_training(data))
+            if said := learned_by_heart(result, seen):
+                verdict.problems.append(f"{folder / weights.file}: {said}")
     verdict.problems.extend(f"{folder}: {said}" for said in leaning(verdict.apart))
     return verdict
 
