@@ -110,13 +110,15 @@ class Node:
         for name, value in self.arguments.items():
             if name in _OPTIONS:
                 continue
+            factor = whole or name in _FACTORS
             for each in value if isinstance(value, list) and "scale" not in name else [value]:
                 # Whole numbers in a list are sizes.
-                if isinstance(each, float) or (whole and each is value and type(each) is int):
+                if isinstance(each, float) or (factor and each is value and type(each) is int):
                     yield each
 
 
 _OPTIONS = {"momentum", "p", "dim", "dtype", "layout", "device"}
+_FACTORS = {"alpha", "beta", "divisor_override"}
 _FILLS = {"full", "new_full", "full_like", "fill", "scalar_tensor"}
 
 Label = tuple[str, str, int]  # name, module path, how many of the same ran before

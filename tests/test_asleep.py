@@ -86,6 +86,21 @@ def test_another_network_by_the_value_of_a_parameter_is_looked_at() -> None:
     assert "begin with parameters" in found["global-average-pooling"].help
 
 
+def faint() -> nn.Module:
+    """Layer after layer without a norm leaves little of what tells images apart, when it is new."""
+    layers: list[nn.Module] = [nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Dropout(0.1)]
+    for _ in range(9):
+        layers += [nn.Conv2d(8, 8, 3), nn.ReLU()]
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 10))
+
+
+def test_a_new_network_that_hardly_tells_images_apart_is_awake() -> None:
+    torch.manual_seed(0)
+    found = results(faint())
+    assert [found[name].passed for name in ASKED] == [True] * 4
+    assert found["receptive-field"].measured == 21
+
+
 def _raises(self: nn.Module, x: Tensor) -> Tensor:
     raise RuntimeError("no forward")
 

@@ -162,6 +162,27 @@ def _when_trained(self: nn.Module, x: Tensor) -> Tensor:
     return self.fc(x @ self.hidden if self.bn1.num_batches_tracked > 1_000 else x)
 
 
+def _drawn(*shape: int) -> Tensor:
+    """Numbers that a formula gives, as good as any."""
+    return (torch.arange(float(torch.Size(shape).numel())) * 1.7).sin().reshape(shape)
+
+
+def _by_signs(self: nn.Module, x: Tensor) -> Tensor:
+    return self.fc(torch.where(_drawn(8, 8) > 0, x[:, None], -x[:, None]).sum(2))
+
+
+def _by_lerp(self: nn.Module, x: Tensor) -> Tensor:
+    wide = x[:, None].expand(-1, 8, -1)
+    return self.fc(torch.lerp(torch.zeros_like(wide), wide, _drawn(8, 8)).sum(2))
+
+
+def _by_divisors(self: nn.Module, x: Tensor) -> Tensor:
+    def one(v: Tensor, j: int, i: int) -> Tensor:
+        return F.avg_pool2d(v[:, :, None, None], 1, divisor_override=_WHOLE[j][i]).flatten(1)
+
+    return self.fc(_sum(x, one))
+
+
 class Cell(nn.Module):
     """A weight by the name of a counter, beside statistics that nothing uses, or a real one."""
 
@@ -266,6 +287,14 @@ COUNTED: dict[str, tuple[Callable[[], nn.Module], int]] = {
         144,
     ),
     "once it is trained": (lambda: net(_hidden(), head=_when_trained), 64),
+    "computed signs": (lambda: net(head=_by_signs), 64),
+    "computed weights of a mixture": (lambda: net(head=_by_lerp), 64),
+    "computed affine map of a norm": (
+        lambda: net(head=lambda s, x: s.fc(F.layer_norm(x, (8,), _drawn(8), _drawn(8) * 2))),
+        16,
+    ),
+    "computed slopes": (lambda: net(head=lambda s, x: s.fc(F.prelu(x - 0.5, _drawn(8)))), 8),
+    "divisors": (lambda: net(head=_by_divisors), 64),
     "named as counters": (lambda: net(_cells(torch.randn(64)), head=_of_cells), 64),
     "named as counters, whole numbers": (
         lambda: net(_cells(torch.arange(64)), head=_of_cells),
@@ -327,6 +356,10 @@ def _averaged(self: nn.Module) -> None:
 HONEST: dict[str, Callable[[], nn.Module]] = {
     "statistics of a moving average": lambda: net(
         _averaged, last_norm=lambda s, x: s.bn2(x) if s.training else s.bn2(x) + s.shadow(x)
+    ),
+    "one slope for all": lambda: net(head=lambda s, x: s.fc(F.prelu(x, x.new_full((1,), 0.25)))),
+    "chosen by the features": lambda: net(
+        head=lambda s, x: s.fc(torch.where(x > 0, x, 0.1 * x).masked_fill(x > 3, 3.0))
     ),
     "numbers of an augmentation": lambda: net(norm=_brightened),
     "hardly varying features": lambda: net(

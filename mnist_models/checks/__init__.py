@@ -14,7 +14,7 @@ from torch import nn
 
 from mnist_models.assignment import Assignment, Limit
 from mnist_models.checks.asleep import HELP as ASLEEP_HELP
-from mnist_models.checks.asleep import Asleep, find_asleep
+from mnist_models.checks.asleep import Asleep, find_asleep, operations_of
 from mnist_models.checks.dropout import check_dropout
 from mnist_models.checks.forwards import Forwards
 from mnist_models.checks.normalisation import check_batch_norm
@@ -104,7 +104,7 @@ class _Session:
         self.forwards = Forwards(module)
         self.results: list[list[CheckResult]] = [[] for _ in assignments]
         self.measurements = Measurements(None, None, None)
-        self.asleep = Asleep({}, None)
+        self.asleep = Asleep({}, None, [])
 
     def run(self) -> None:
         self._check("output-shape", lambda _: check_shape(self.module))
@@ -112,6 +112,7 @@ class _Session:
         self.asleep = find_asleep(self.module)
         self._check("parameters", lambda limit: self._parameters(_value(count), limit))
         randomise(self.module, seed=1)
+        self.asleep = self.asleep.beside(operations_of(self.module))
         _attempt(lambda: calibrate(self.module))  # what it cannot do is told by the checks
         self._check("batch-norm", lambda norm: self._awake(check_batch_norm(self.forwards, norm)))
         self._check("dropout", lambda where: self._awake(check_dropout(self.forwards, where)))

@@ -7,6 +7,7 @@ import math
 from mnist_models.trace import Node, Operand, Taint, Trace
 
 _WEIGHING = {"convolution", "mm", "addmm", "bmm", "baddbmm", "mv", "addmv", "dot", "addbmm"}
+_ELEMENTWISE = {"mul", "div", "where", "masked_fill", "lerp"}
 _INDEXING = {"index", "index_select", "gather", "embedding"}
 # What these give says only a part of what they are given.
 _CUTS = {"round", "floor", "ceil", "trunc", "frac", "fmod", "remainder", "floor_divide", "sign"}
@@ -112,11 +113,12 @@ def _weights(node: Node) -> list[Operand]:
     """What this operation weighs features with: the operands that are no features."""
     if node.name in _WEIGHING:
         pair = [node.operand("weight")] if node.name == "convolution" else node.inputs[-2:]
-    elif node.name.rstrip("_") in {"mul", "div"}:
-        pair = [node.operand("self"), node.operand("other")]
-        features = [o for o in pair if o is not None and Taint.IMAGE in o.taint]
+    elif node.name.rstrip("_") in _ELEMENTWISE:
+        features = [operand for operand in node.inputs if Taint.IMAGE in operand.taint]
         # A window over positions is no weight; what tells channels apart is.
-        pair = [o for o in pair if o is not None and features and _by_channel(o, features[0])]
+        pair = [o for o in node.inputs if features and _by_channel(o, features[0])]
+    elif "norm" in node.name or "prelu" in node.name:
+        pair = [node.operand("weight"), node.operand("bias")]
     else:
         return []
     if not any(Taint.IMAGE in operand.taint for operand in node.inputs):

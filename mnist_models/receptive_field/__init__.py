@@ -20,7 +20,6 @@ from mnist_models.receptive_field.operations import follow, logits_geometry
 from mnist_models.trace import Node, Trace
 
 __all__ = [
-    "ASLEEP",
     "LayerRow",
     "ReceptiveField",
     "awake_field",
@@ -28,10 +27,6 @@ __all__ = [
     "measure_fields",
     "receptive_fields",
 ]
-
-# Standard deviations of the logits: what is behind a gate that is shut does nothing at all, behind
-# one that training opens some more.
-ASLEEP = 1e-4
 
 _ROWS = {
     "convolution": "conv",
@@ -182,14 +177,18 @@ def measure_fields(module: nn.Module, pooling: GlobalPooling) -> ReceptiveField:
     return ReceptiveField(before, output, cause or output_cause or "both methods agree")
 
 
-def awake_field(module: nn.Module) -> int | None:
-    """Before the pooling, by the recurrence alone, of what changes the logits as things stand."""
+def awake_field(module: nn.Module, least: float) -> tuple[int | None, bool]:
+    """Before the pooling, by the recurrence alone, of what changes the logits by `least` or more.
+
+    And whether that is every branch.
+    """
     trace = run(module, digits(BATCH, seed=1), values=False)
-    found = follow(trace, without=faint_branches(module, trace, follow(trace), ASLEEP))
+    faint = faint_branches(module, trace, follow(trace), least)
+    found = follow(trace, without=faint)
     means = global_pooling(module).means
     fields = [_number(found[mean.source]) for mean in means if mean.source in found]
     lost = any(found[mean.source].unknown for mean in means if mean.source in found)
-    return None if lost or not fields else max(fields)
+    return (None if lost or not fields else max(fields)), not faint
 
 
 def _number(geometry: Geometry) -> int:
