@@ -11,7 +11,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from mnist_models.cli.actions import annotate, plain
-from mnist_models.cli.options import Commands, declare, show_json
+from mnist_models.cli.options import Commands, declare, say_stopped, show_json
 from mnist_models.data import load
 from mnist_models.idx import find_root
 from mnist_models.notebooks import FOLDER, CellError, NotebookError
@@ -138,6 +138,9 @@ def _run(options: argparse.Namespace, names: list[str], records: dict[str, list[
             except CellError as error:
                 failure = error
                 break
+            except (KeyboardInterrupt, SystemExit) as stop:  # Ctrl-C, SIGTERM
+                bar.close()
+                say_stopped(stop, f" in {name}; nothing of this notebook was written")
             written.append({"file": f"{FOLDER}/{path.name}", "bytes": path.stat().st_size})
     if options.json:
         cause = str(failure) if failure else ""

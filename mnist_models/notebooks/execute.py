@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import nbformat
 from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
+from jupyter_core.utils import ensure_async
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 
@@ -109,7 +113,7 @@ def _run(
         on_cell_executed=lambda **_: listener(),
     )
     try:
-        client.execute(env=environment)
+        _stoppable(client, environment)
     except CellExecutionError as error:
         number = next(
             number
@@ -124,6 +128,41 @@ def _run(
         raise NotebookError(
             f"{FOLDER}/{source.name}.py: the kernel died; is there memory enough?"
         ) from error
+
+
+def _stoppable(client: NotebookClient, environment: Mapping[str, str]) -> None:
+    """Run all cells; what ends this thread, such as Ctrl-C, first ends them and their kernel.
+
+    In a thread of their own: in that of the signals nbclient would take SIGINT and SIGTERM for
+    itself, and would answer them with an error of its own instead of ending.
+    """
+    loop = asyncio.new_event_loop()
+    running = loop.create_task(_in_a_kernel(client, environment))
+    with ThreadPoolExecutor(1) as thread:
+        ended = thread.submit(_turn, loop, running)
+        try:
+            ended.result()
+        except (KeyboardInterrupt, SystemExit):
+            with contextlib.suppress(RuntimeError):  # closed: it has just come to its end
+                client.shutdown_kernel = "immediate"  # asked to end, it would log what it was at
+                loop.call_soon_threadsafe(running.cancel)
+            raise
+
+
+def _turn(loop: asyncio.AbstractEventLoop, running: asyncio.Task[None]) -> None:
+    async def awaited() -> None:
+        await running
+
+    with asyncio.Runner(loop_factory=lambda: loop) as runner:  # it ends what nbclient leaves
+        runner.run(awaited())
+
+
+async def _in_a_kernel(client: NotebookClient, environment: Mapping[str, str]) -> None:
+    try:
+        await client.async_execute(env=environment)
+    finally:  # a kernel that was still starting is none that nbclient ends
+        if client.km is not None and await ensure_async(client.km.is_alive()):
+            await ensure_async(client.km.shutdown_kernel(now=True))
 
 
 def _plain(output: Any) -> Any:
