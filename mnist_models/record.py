@@ -108,6 +108,8 @@ def load_record(folder: Path) -> Record:
         record = read(Record, table)
     except SchemaError as error:
         raise RecordError(f"{path}: {error}") from error
+    except RecursionError as error:  # of what is quoted in the message, where a number belongs
+        raise RecordError(f"{path} is damaged: it is nested too deeply") from error
     if problem := _inconsistency(record):
         raise RecordError(f"{path}: {problem}")
     if record.digest != digest_of(record):

@@ -12,6 +12,7 @@ from dataclasses import fields, is_dataclass
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+_DEEPEST = 20  # of what may be anything; a recipe has four levels, and Python ends at some hundreds
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -48,7 +49,9 @@ def _read(kind: Any, value: Any, where: str) -> Any:
     if origin in (typing.Union, types.UnionType):  # only `... | None` is used
         inner = next(option for option in typing.get_args(kind) if option is not type(None))
         return None if value is None else _read(inner, value, where)
-    if kind is not Any:
+    if kind is Any:
+        _refuse_odd(value, where)
+    else:
         _expect(_is(kind, value), _NAMES[kind], value, where)
     return float(value) if kind is float else value
 
@@ -69,11 +72,28 @@ def _is(kind: type, value: Any) -> bool:
     return isinstance(value, kind)
 
 
+def _refuse_odd(value: Any, where: str, depth: int = 1) -> None:
+    """What may be anything is JSON all the same: 1e999 is infinite once it is read."""
+    if depth > _DEEPEST:
+        raise SchemaError(f"{where}: nested too deeply, expected at most {_DEEPEST} levels")
+    if isinstance(value, float | str):
+        _expect(_is(type(value), value), _NAMES[type(value)], value, where)
+    elif isinstance(value, list):
+        for i, item in enumerate(value):
+            _refuse_odd(item, f"{where}[{i}]", depth + 1)
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            _expect(_is(str, key), _NAMES[str], key, where)
+            _refuse_odd(item, f"{where}.{key}", depth + 1)
+
+
 def _read_container(origin: Any, arguments: tuple[Any, ...], value: Any, where: str) -> Any:
     if origin is list:
         _expect(isinstance(value, list), "a list", value, where)
         return [_read(arguments[0], item, f"{where}[{i}]") for i, item in enumerate(value)]
     _expect(isinstance(value, dict), "a table", value, where)
+    for key in value:
+        _expect(_is(str, key), _NAMES[str], key, where)
     return {key: _read(arguments[1], item, f"{where}.{key}") for key, item in value.items()}
 
 

@@ -176,6 +176,29 @@ def test_damaged_files_are_refused(folder: Path, content: bytes) -> None:
         load_record(folder)
 
 
+def nested(levels: int) -> str:
+    return '{"a":' * levels + "1" + "}" * levels
+
+
+@pytest.mark.parametrize("value", ["1e999", nested(600)])
+def test_what_python_cannot_hold_is_damage(folder: Path, value: str) -> None:
+    edit(folder, lambda table: table["recipe"].update(note=12345))
+    path = folder / FILE_NAME
+    path.write_text(path.read_text().replace("12345", value))
+    with pytest.raises(RecordError, match=rf"{FILE_NAME}: recipe\.note"):
+        load_record(folder)
+
+
+def test_a_nest_where_a_number_belongs_is_damage(folder: Path) -> None:
+    """Of some depths that can be read just so, and not quoted: which, depends on the stack."""
+    path = folder / FILE_NAME
+    text = path.read_text()
+    for levels in range(700, 1_000):
+        path.write_text(text.replace('"seed": 0', f'"seed": {nested(levels)}'))
+        with pytest.raises(RecordError, match=FILE_NAME):
+            load_record(folder)
+
+
 @settings(max_examples=60, deadline=None)
 @given(data=st.data())
 def test_a_truncated_or_flipped_file_never_loads(

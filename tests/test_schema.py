@@ -8,6 +8,11 @@ import pytest
 from mnist_models.schema import SchemaError, differences, read
 
 
+def nested(levels: int) -> Any:
+    """A table in a table in a table, and so on."""
+    return {"a": nested(levels - 1)} if levels else 0
+
+
 @dataclass(frozen=True)
 class Inner:
     value: float
@@ -38,6 +43,7 @@ def test_a_table_that_fits_is_read() -> None:
     assert outer == Outer("n", Inner(1.0), [[1], []], {"a": 1}, None, [{"x": 1}])
     assert isinstance(outer.inner.value, float)
     assert read(Outer, GOOD | {"flag": True}).flag is True
+    assert read(Outer, GOOD | {"free": nested(19)}).free == nested(19)
 
 
 @pytest.mark.parametrize(
@@ -52,7 +58,12 @@ def test_a_table_that_fits_is_read() -> None:
         ({"rows": [[1], [1.5]]}, r"rows\[1\]\[0\]: found 1.5, expected a whole number"),
         ({"rows": {}}, "rows: found {}, expected a list"),
         ({"table": {"a": None}}, "table.a: found None"),
+        ({"table": {"\ud800": 1}}, "table: found '.ud800', expected text"),
         ({"flag": 1}, "flag: found 1, expected true or false"),
+        ({"free": [{"x": float("inf")}]}, r"free\[0\].x: found inf, expected a finite number"),
+        ({"free": {"x": "\ud800"}}, "free.x: found '.ud800', expected text"),
+        ({"free": {"\ud800": 1}}, "free: found '.ud800', expected text"),
+        ({"free": nested(600)}, r"free(\.a){20}: nested too deeply, expected at most 20 levels"),
         ({"name": "x" * 9_999, "flag": "y" * 9_999}, r"flag: found 'y{40,60}\.\.\., expected"),
     ],
 )
