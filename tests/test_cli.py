@@ -183,6 +183,8 @@ def test_train_json_has_every_check_of_the_card(command: Command, run: Path) -> 
         (["train", "--seed", "-1"], "expected a whole number from 0"),
         (["train", "--epochs", "0"], "expected a whole number from 1"),
         (["train", "--epochs", "many"], "expected a whole number from 1"),
+        (["train", "--threads", "100000"], "'100000': expected a whole number from 1 to 1,024"),
+        (["sweep", "steps-3", "--threads", "1025"], "expected a whole number from 1 to 1,024"),
         (["train", "--device", "tpu"], "invalid choice"),
         (["train", "--dataset", "mnist", "--data-root", "nowhere"], "nowhere"),
         (["evaluate", "nowhere"], "no record"),

@@ -41,7 +41,7 @@ def trained(digits: Dataset, seed: int) -> Record:
         (["quik"], "no experiment 'quik'; there are"),
         (["quick", "steps-1", "quick"], "expected each experiment once; quick is there twice"),
         (["quick", "--workers", 100_000], "expected room for 100000; ask for fewer"),
-        (["quick", "--threads", 100_000], "cores, 100000 for each worker"),
+        (["quick", "--threads", 1_024], "cores, 1024 for each worker"),
         (["quick", "--workers", 1, "--dask", "tcp://x:1"], "--workers belongs to this machine"),
         (["quick", "--dask", "nonsense"], "no Dask cluster with a worker answers at nonsense"),
     ],

@@ -25,6 +25,9 @@ Commands = Any  # argparse's subparsers action, which has no public name
 Command = Callable[[argparse.Namespace], int]
 _MOST = 64 << 20  # bytes of a log, of which a run adds thousands
 MOST_SEEDS = 1000  # months of training: a slip of the finger
+# More than any one machine has cores; ten thousands are more than a user may start, and what then
+# fails is some library that needs a thread of its own and blames something else.
+MOST_THREADS = 1024
 
 
 class UsageError(ValueError):
@@ -171,16 +174,17 @@ def append_to_log(path: Path | None, value: Any) -> None:
         write_atomically(path, text.encode())
 
 
-def whole(low: int) -> Callable[[str], int]:
-    """An argparse type: a whole number from `low`."""
+def whole(low: int, most: int | None = None) -> Callable[[str], int]:
+    """An argparse type: a whole number from `low`, to `most` if there is a limit."""
+    expected = f"expected a whole number from {low}{'' if most is None else f' to {most:,}'}"
 
     def parse(text: str) -> int:
         try:
             number = int(text)
         except ValueError:
             number = low - 1
-        if number < low:
-            raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number from {low}")
+        if number < low or (most is not None and number > most):
+            raise argparse.ArgumentTypeError(f"{text!r}: {expected}")
         return number
 
     return parse

@@ -10,7 +10,7 @@ from concurrent.futures import Executor
 
 import torch
 
-from mnist_models.cli.options import UsageError, device_of, whole
+from mnist_models.cli.options import MOST_THREADS, UsageError, device_of, whole
 from mnist_models.data import Device
 from mnist_models.plural import counted
 from mnist_models.stacked import SIDE_BY_SIDE
@@ -45,7 +45,7 @@ def add_where(command: argparse.ArgumentParser) -> None:
     add_workers(command)
     command.add_argument(
         "--threads",
-        type=whole(1),
+        type=whole(1, MOST_THREADS),
         default=1,
         metavar="N",
         help="of each worker (default: 1: small networks gain little from a second core)",

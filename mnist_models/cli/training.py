@@ -20,6 +20,7 @@ from mnist_models.checkpoint import FILE_NAME as CHECKPOINT
 from mnist_models.cli.actions import disarmed, plain
 from mnist_models.cli.bar import Bar
 from mnist_models.cli.options import (
+    MOST_THREADS,
     Commands,
     UsageError,
     add_assignment,
@@ -78,7 +79,7 @@ def add_train(commands: Commands) -> None:
     )
     command.add_argument(
         "--threads",
-        type=whole(1),
+        type=whole(1, MOST_THREADS),
         metavar="N",
         help="on a CPU (default: one for each core; where others compute, 1 is many times as fast)",
     )
