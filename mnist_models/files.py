@@ -6,6 +6,7 @@ And what the system refuses, in words: its own say neither what was expected nor
 from __future__ import annotations
 
 import errno
+import io
 import stat
 from pathlib import Path
 
@@ -22,6 +23,8 @@ _REFUSALS = _FULL | {
     errno.EROFS: "its disk can only be read",
     errno.ENAMETOOLONG: "the name is too long",
 }
+
+MOST_HERE = 64 << 20  # bytes of a file of the repository; the largest of them has a few millions
 
 
 class NotReadError(OSError):
@@ -46,6 +49,16 @@ def read_whole(path: Path, most: int) -> bytes:
             f"it has {counted(found.st_size, 'byte')}, and at most {most:,} are read"
         )
     return path.read_bytes()
+
+
+def read_text(path: Path) -> str:
+    """The text of a file of the repository, UTF-8, its lines ended by newlines alone.
+
+    Raises:
+        NotReadError, OSError: as `read_whole`.
+        UnicodeDecodeError: it is no UTF-8.
+    """
+    return io.TextIOWrapper(io.BytesIO(read_whole(path, MOST_HERE)), encoding="utf-8").read()
 
 
 def refusal(error: OSError) -> str:

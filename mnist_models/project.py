@@ -6,6 +6,8 @@ import re
 import tomllib
 from pathlib import Path
 
+from mnist_models.files import read_text
+
 BRANCH = "main"
 _SLUG = re.compile(r"https://github\.com/([A-Za-z0-9][A-Za-z0-9-]*/[A-Za-z0-9_.-]+?)(?:\.git)?/?")
 
@@ -22,9 +24,9 @@ def slug(root: Path) -> str:
     """
     path = root / "pyproject.toml"
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        table = tomllib.loads(read_text(path))
         address = table["project"]["urls"]["Repository"]
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, KeyError, TypeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
         raise ProjectError(f"{path}: cannot read [project.urls] Repository: {error}") from error
     match = _SLUG.fullmatch(str(address))
     if match is None:

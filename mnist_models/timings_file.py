@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from mnist_models.derived import agree, same
+from mnist_models.files import read_text
 from mnist_models.models import EXPERIMENTS
 from mnist_models.schema import SchemaError, read
 from mnist_models.timings import (
@@ -45,7 +46,7 @@ def read_timings(root: Path) -> Timings:
     if not path.exists():
         return found
     try:
-        tables = json.loads(path.read_text(encoding="utf-8"))
+        tables = json.loads(read_text(path))
         for number, table in enumerate(tables if isinstance(tables, list) else [None]):
             where = f"[{number}]"
             kind = table.get("kind") if isinstance(table, dict) else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from mnist_models.figures.style import new_figure
 from mnist_models.models import EXPERIMENTS
 from mnist_models.record import Record
 
+from .endless import huge, pipe, within
 from .test_plots import LARGEST, group, rising
 from .test_repository import imports
 
@@ -129,6 +130,22 @@ def test_a_damaged_picture_is_found_and_mended(
     assert only(stale(root, records)).file == "docs/figures/confusion.svg"
     write_plots(root, records)
     assert stale(root, records) == []
+
+
+@pytest.mark.parametrize(("damage", "said"), [(pipe, "no regular file"), (huge, "are read")])
+def test_what_cannot_be_read_whole_is_drawn_again(
+    root: Path, records: Records, damage: Callable[[Path], None], said: str
+) -> None:
+    damage(root / FOLDER / "confusion.svg")
+    damage(root / FOLDER / "samples.png")
+    with within():
+        found = stale(root, records)
+        assert [(problem.file, said in problem.reason) for problem in found] == [
+            ("docs/figures/confusion.svg", True),
+            ("docs/figures/samples.png", True),
+        ]
+        write_plots(root, records)
+        assert only(stale(root, records)).file == "docs/figures/samples.png"  # it shows digits
 
 
 def test_a_changed_record_makes_stale_what_shows_it(root: Path, records: Records) -> None:

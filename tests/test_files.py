@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from mnist_models.files import NotReadError, in_words, read_whole
+from mnist_models.files import NotReadError, in_words, read_text, read_whole
+
+from .endless import huge, pipe, within
 
 
 def test_a_file_is_read_up_to_its_limit(tmp_path: Path) -> None:
@@ -34,6 +36,17 @@ def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
             read_whole(path, 100)
     with pytest.raises(FileNotFoundError):
         read_whole(tmp_path / "nothing", 100)
+
+
+def test_a_text_has_newlines_alone(tmp_path: Path) -> None:
+    path = tmp_path / "text"
+    path.write_bytes("ä\r\nb\rc\n".encode())
+    assert read_text(path) == path.read_text(encoding="utf-8") == "ä\nb\nc\n"
+    for damage in (pipe, huge):
+        path.unlink()
+        damage(path)
+        with within(), pytest.raises(NotReadError):
+            read_text(path)
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ from mnist_models.notebooks.stale import Problem, problems, refresh
 from mnist_models.project import slug
 from mnist_models.report import published
 
+from .endless import huge, pipe, within
 from .test_record import edit
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -310,6 +311,7 @@ def test_outputs_that_may_not_be_published(root: Path, cell: str, reason: str) -
 
 DAMAGED = {
     "syntax": ("1 + 1)", "1 + )", r":52: this is no Python"),
+    "nested": ("1 + 1)", f"{'-' * 100_000}1)", r":48: this is no Python"),
     "no setup": (' generated="setup"', "", r"found the generated cells \['button'\]"),
     "systems": ("- attempt\n", "- attempts\n", "expected a list of frontier, era-v1-blocks"),
     "nested systems": ("- attempt\n", "- [attempt]\n", "expected a list of frontier"),
@@ -342,6 +344,20 @@ def test_damaged_files(
         assert main(["notebooks", option, "--root", str(root)]) == 2
         assert f"tiny.{suffix}" in capsys.readouterr().err
     assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize("damage", [pipe, huge])
+@pytest.mark.parametrize("suffix", ["ipynb", "py"])
+def test_what_never_ends_is_named_and_not_read(
+    root: Path, damage: Callable[[Path], None], suffix: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    damage(root / "notebooks" / f"tiny.{suffix}")
+    for option in ("--check", "--refresh"):
+        with within():
+            assert main(["notebooks", option, "--root", str(root)]) == 2
+        errors = capsys.readouterr().err
+        assert f"tiny.{suffix} " in errors
+        assert "it is no regular file" in errors or "bytes, and at most" in errors
 
 
 @pytest.mark.parametrize("table", ["text", [], None, {"records": "text"}], ids=str)

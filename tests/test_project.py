@@ -6,6 +6,8 @@ import pytest
 
 from mnist_models.project import ProjectError, colab_url, slug
 
+from .endless import DEEP, pipe, within
+
 
 def project(tmp_path: Path, text: str) -> Path:
     (tmp_path / "pyproject.toml").write_text(text)
@@ -47,6 +49,14 @@ def test_anything_else_is_refused(tmp_path: Path, text: str, message: str) -> No
 
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ProjectError, match="cannot read"):
+        slug(tmp_path)
+
+
+def test_a_nest_and_a_pipe_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ProjectError, match="cannot read"):
+        slug(project(tmp_path, f"a = {DEEP}"))
+    pipe(tmp_path / "pyproject.toml")
+    with within(), pytest.raises(ProjectError, match=r"cannot read .*: it is no regular file"):
         slug(tmp_path)
 
 

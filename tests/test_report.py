@@ -25,6 +25,7 @@ from mnist_models.report.markdown import render, stale_line, table
 from mnist_models.report.reproduction import reproduction, rows, section, systems
 from mnist_models.report.status import Requirement, requirements, status
 
+from .endless import huge, pipe, within
 from .test_checks_record import run
 from .test_record import edit
 
@@ -413,6 +414,20 @@ def test_damaged_files_are_named_and_left(
         assert message in errors
         assert "Traceback" not in errors
     assert before == {path: path.read_bytes() for path in copy.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [("README.md", pipe), ("badges/tests.json", pipe), ("badges/accuracy.svg", huge)],
+)
+def test_what_never_ends_is_named_and_not_read(
+    name: str, damage: Callable[[Path], None], copy: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    damage(copy / name)
+    for command in (["report", "--check"], ["report"]):
+        with within():
+            assert main([*command, "--root", str(copy)]) == 2
+        assert f"{name} cannot be read: it " in capsys.readouterr().err
 
 
 def test_json(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:

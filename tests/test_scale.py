@@ -10,6 +10,7 @@ import pytest
 from mnist_models.report.markdown import ReportError
 from mnist_models.report.scale import SWEEPS, how_long, scale
 
+from .endless import DEEP, pipe, within
 from .test_cost import timed
 
 
@@ -76,10 +77,23 @@ def test_workers_train_no_longer_than_a_sweep_takes(
         scale({}, tmp_path)
 
 
-@pytest.mark.parametrize("text", ["{", "3", "[3]", "[{}]", '[{"wall_seconds": 0}]'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("{", "3", "[3]", "[{}]", '[{"wall_seconds": 0}]', DEEP),
+        f'[{{"wall_seconds": 1{"0" * 400}}}]',
+    ],
+    ids=lambda text: text[:20],
+)
 def test_damaged_sweeps_are_one_clear_error(text: str, tmp_path: Path) -> None:
     (tmp_path / SWEEPS).write_text(text)
     with pytest.raises(ReportError, match=SWEEPS):
+        scale({}, tmp_path)
+
+
+def test_a_pipe_in_place_of_the_sweeps_is_not_waited_for(tmp_path: Path) -> None:
+    pipe(tmp_path / SWEEPS)
+    with within(), pytest.raises(ReportError, match=f"{SWEEPS}: it is no regular file"):
         scale({}, tmp_path)
 
 

@@ -15,6 +15,7 @@ from mnist_models.report.markdown import ReportError
 from mnist_models.report.searches import FOLDER, searches
 from mnist_models.search.log import log
 
+from .endless import DEEP, pipe, within
 from .test_search import arm
 
 QUESTION: dict[str, Any] = {
@@ -184,4 +185,19 @@ def test_a_damaged_study_is_one_clear_error(table: Any, tmp_path: Path) -> None:
         searches(tmp_path)
     path.write_text("{")
     with pytest.raises(ReportError, match="search --log"):
+        searches(tmp_path)
+    path.write_text(DEEP)
+    with pytest.raises(ReportError, match="search --log"):
+        searches(tmp_path)
+    pipe(path)
+    with within(), pytest.raises(ReportError, match=r"no regular file.*search --log"):
+        searches(tmp_path)
+
+
+@pytest.mark.parametrize("difference", [{"mean": 10**400}, {"mean": 0.0, "interval": [1]}])
+def test_absurd_numbers_of_a_study_are_damage(difference: Any, tmp_path: Path) -> None:
+    table = log("screen", QUESTION, [arm(0, [900], None)])
+    table["arms"][0]["difference"] = difference
+    written(tmp_path, table)
+    with pytest.raises(ReportError, match=r"screen\.json.*search --log"):
         searches(tmp_path)

@@ -11,6 +11,7 @@ import pytest
 from mnist_models.timings import EPOCHS, Full, Timings
 from mnist_models.timings_file import TimingsError, read_timings
 
+from .endless import pipe, within
 from .test_timings import accuracy_of, bench_of, choices_of, store
 
 THIS, NOTEBOOK = "steps-6: this loop", "steps-6: notebook"
@@ -32,6 +33,12 @@ def test_a_damaged_file_is_one_clear_error(text: str, tmp_path: Path) -> None:
     path = store(tmp_path)
     path.write_bytes(text.encode("latin-1"))
     with pytest.raises(TimingsError, match=r"docs/performance\.json: .*; expected a list of what"):
+        read_timings(tmp_path)
+
+
+def test_a_pipe_in_its_place_is_not_waited_for(tmp_path: Path) -> None:
+    pipe(store(tmp_path))
+    with within(), pytest.raises(TimingsError, match="it is no regular file; expected a list"):
         read_timings(tmp_path)
 
 

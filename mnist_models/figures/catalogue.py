@@ -35,6 +35,7 @@ from mnist_models.figures.plotted import (
 from mnist_models.figures.stamp import StampError, code_digest, digest_of, read_stamp, stamped
 from mnist_models.figures.style import png_bytes, svg_bytes
 from mnist_models.figures.timing import timing
+from mnist_models.files import MOST_HERE, NotReadError, read_whole
 from mnist_models.models import EXPERIMENTS, System
 from mnist_models.record import Record
 from mnist_models.timings import Bench
@@ -227,10 +228,10 @@ def flaw(root: Path, picture: Picture) -> str:
         OSError: it cannot be read.
     """
     try:
-        stamp = read_stamp((root / FOLDER / picture.file).read_bytes())
+        stamp = read_stamp(read_whole(root / FOLDER / picture.file, MOST_HERE))
     except FileNotFoundError:
         return "it is missing"
-    except StampError as error:
+    except (StampError, NotReadError) as error:
         return str(error)
     if stamp.shows != picture.digest:
         return "it shows other than what models and records give"

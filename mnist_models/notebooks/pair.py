@@ -15,6 +15,7 @@ from typing import Any
 import jupytext
 import nbformat
 
+from mnist_models import files
 from mnist_models.models import EXPERIMENTS, Experiment
 from mnist_models.notebooks import COMMAND, FOLDER, NotebookError
 from mnist_models.plural import counted
@@ -136,14 +137,16 @@ def read_text(path: Path) -> str:
     """The text of a source.
 
     Raises:
-        NotebookError: missing, or no UTF-8.
+        NotebookError: missing, no file, or no UTF-8.
     """
     try:
-        return path.read_text(encoding="utf-8")
+        return files.read_text(path)
     except FileNotFoundError:
         raise NotebookError(f"{path} does not exist; a notebook is a pair of .py and .ipynb") from (
             None
         )
+    except files.NotReadError as error:
+        raise NotebookError(f"{path} cannot be read: {error}; restore it with git") from error
     except UnicodeDecodeError as error:
         raise NotebookError(f"{path} is no UTF-8 text: {error}; restore it with git") from error
 
@@ -153,7 +156,7 @@ def _refuse_damage(path: Path, cell: Cell) -> None:
         return
     try:
         ast.parse(cell.text)
-    except (SyntaxError, ValueError) as error:
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         line = cell.line + (getattr(error, "lineno", None) or 0)
         raise NotebookError(f"{path}:{line}: this is no Python: {error}; correct it") from error
 
@@ -252,7 +255,7 @@ def read_outputs(root: Path, name: str) -> nbformat.NotebookNode:
     if not path.exists():
         raise NotebookError(f"{path} does not exist; {mend}")
     try:
-        notebook = nbformat.reads(path.read_text(encoding="utf-8"), as_version=4)
+        notebook = nbformat.reads(files.read_text(path), as_version=4)
         nbformat.validate(notebook)
         _refuse_metadata(notebook.metadata)
     except Exception as error:  # JSON, Unicode, schema: whatever it is, the file is no notebook

@@ -15,6 +15,7 @@ from typing import Any
 import nbformat
 
 from mnist_models.atomic import write_atomically
+from mnist_models.files import MOST_HERE, read_whole
 from mnist_models.notebooks import COMMAND, FOLDER
 from mnist_models.notebooks.colab import generated, regenerate
 from mnist_models.notebooks.pair import (
@@ -196,7 +197,7 @@ def refresh(root: Path, name: str) -> list[str]:
     made = assemble(source, outputs, kept)
     made.metadata[KEY]["outputs"] = table.get("outputs")  # an edited output stays one
     content = as_bytes(made)
-    if content != path.read_bytes():
+    if content != read_whole(path, MOST_HERE):
         write_atomically(path, content)
         written.append(f"{FOLDER}/{name}.ipynb")
     return written

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from mnist_models.badges import RESULTS, RUN_BADGES, run_badge
 from mnist_models.figures import catalogue
+from mnist_models.files import MOST_HERE, NotReadError, read_whole
 from mnist_models.models import EXPERIMENTS
 from mnist_models.project import slug
 from mnist_models.record import Record, RecordError, find_records, load_record
@@ -153,8 +154,10 @@ def _badges(root: Path, expected: Mapping[str, str]) -> Iterator[Stale]:
 
 
 def _read(path: Path) -> str:
-    try:
-        return path.read_bytes().decode("utf-8")  # as it is: no line ending is translated
+    try:  # as it is: no line ending is translated
+        return read_whole(path, MOST_HERE).decode("utf-8")
+    except NotReadError as error:
+        raise ReportError(f"{path} cannot be read: {error}; restore it with git") from error
     except UnicodeDecodeError as error:
         raise ReportError(f"{path} is no UTF-8 text: {error}; restore it with git") from error
 

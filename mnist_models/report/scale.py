@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mnist_models.cost import Cost, costs, duration
+from mnist_models.files import read_text
 from mnist_models.plural import counted, singular
 from mnist_models.record import Record
 from mnist_models.report.markdown import ReportError, table
@@ -100,9 +101,9 @@ def _sweeps(path: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(read_text(path))
         return [dict(sweep) for sweep in found]
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise ReportError(
             f"{path}: {error}; expected what sweep --log appends, each in a fresh --out"
         ) from error
@@ -119,7 +120,7 @@ def _sweeps_table(sweeps: Sequence[Mapping[str, Any]]) -> str:
         for number, sweep in enumerate(sweeps):
             _refuse_more_than_wall(sweep, f"docs/{SWEEPS}: [{number}]")
         lines = [_sweep_line(sweep) for sweep in sweeps]
-    except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
+    except (KeyError, TypeError, ValueError, ArithmeticError) as error:
         raise ReportError(f"docs/{SWEEPS}: no sweep that trained: {error!r}") from error
     return table((*header, "training", "training / wall", "device"), lines)
 

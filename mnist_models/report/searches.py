@@ -7,12 +7,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from mnist_models.files import read_text
 from mnist_models.plural import counted
 from mnist_models.report.markdown import ReportError, table
 from mnist_models.schema import SchemaError
 from mnist_models.search.logged import refuse_typed
 
 FOLDER = "search"  # beside the document: what `search --log` wrote, one file each
+
+_DAMAGE = (  # what one finds in a file that is no study: no JSON, other fields, absurd numbers
+    *(OSError, ValueError, TypeError, LookupError, AttributeError),
+    *(ArithmeticError, RecursionError),
+)
 
 
 def searches(folder: Path) -> dict[str, str]:
@@ -26,10 +32,10 @@ def searches(folder: Path) -> dict[str, str]:
 
 def _study(path: Path) -> str:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(read_text(path))
         refuse_typed(found)
         return "\n".join([_question(found), _arms(found), *_effects(found)])
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+    except _DAMAGE as error:
         said = str(error) if isinstance(error, SchemaError) else repr(error)
         raise ReportError(
             f"{path}: {said}; expected what `search --log` writes: write it again"
