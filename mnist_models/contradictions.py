@@ -5,12 +5,16 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from itertools import chain
 
 from mnist_models.recorded import Record
 
 _DIGEST = re.compile("sha256:[0-9a-f]{64}")
+_FIRST = datetime(2025, 1, 1, tzinfo=UTC)  # the year of torch 2.6, the oldest that this runs on
+_AHEAD = timedelta(days=1)  # by which another machine's clock may be ahead of this one's
+_SHORTEST = 1e-6  # s of an epoch: in less no processor takes up a single image
+_LONGEST = 366 * 86_400.0  # s of a run: the networks here train for hours
 _ROUNDING = 1e-6  # share; a rate or a sum that was computed in another order
 
 
@@ -81,6 +85,10 @@ def _timing_problems(record: Record) -> Iterator[str]:
     seconds, whole = record.timing.epoch_seconds, record.timing.seconds
     if len(seconds) != len(record.epochs) or min(seconds, default=0) <= 0:
         yield f"timing.epoch_seconds: found {seconds}, expected one above 0 for each epoch"
+    elif min(seconds) < _SHORTEST:
+        yield f"timing.epoch_seconds: found {min(seconds)}, expected at least {_SHORTEST}"
+    if max(whole, *seconds) > _LONGEST:
+        yield f"timing: found {max(whole, *seconds)} s, expected at most a year, {_LONGEST:.0f} s"
     if whole < sum(seconds) * (1 - _ROUNDING):
         yield f"timing.seconds: found {whole}, less than the {sum(seconds)} of its epochs"
 
@@ -92,11 +100,18 @@ def _provenance_problems(record: Record) -> Iterator[str]:
     if found.threads < 1:
         yield f"provenance.threads: found {found.threads}, expected a whole number from 1"
     try:
-        offset = datetime.fromisoformat(found.finished).utcoffset()
+        finished = datetime.fromisoformat(found.finished)
     except ValueError:
-        offset = None
-    if offset is None:
+        finished = datetime.min
+    if finished.utcoffset() is None:
         yield (
             f"provenance.finished: found {found.finished!r}, expected a time in ISO 8601 with its "
             "offset, such as 2026-11-20T09:35:38+00:00"
+        )
+    elif finished < _FIRST:
+        yield f"provenance.finished: found {found.finished!r}, expected none before {_FIRST.year}"
+    elif finished > (now := datetime.now(UTC)) + _AHEAD:
+        yield (
+            f"provenance.finished: found {found.finished!r}, which is still to come: the clock of "
+            f"this machine says {now.isoformat(timespec='seconds')}"
         )

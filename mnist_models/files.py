@@ -31,17 +31,19 @@ class NotReadError(OSError):
     """What lies there is no file, or a larger one than is read."""
 
 
-def read_whole(path: Path, most: int) -> bytes:
+def read_whole(path: Path, most: int, *, links: bool = True) -> bytes:
     """The content of a regular file of at most `most` bytes.
 
     A pipe would be waited for without end, a device has no end, and a sparse file of terabytes
-    takes no room on the disk but all of the memory.
+    takes no room on the disk but all of the memory. Without `links`, a symbolic link is no file.
 
     Raises:
         NotReadError: it is none, or larger.
         OSError: it is not there or must not be read; the system's words.
     """
-    found = path.stat()
+    found = path.stat(follow_symlinks=links)
+    if stat.S_ISLNK(found.st_mode):
+        raise NotReadError("it is a symbolic link; put the file itself there")
     if not stat.S_ISREG(found.st_mode):
         raise NotReadError("it is no regular file")
     if found.st_size > most:

@@ -87,9 +87,11 @@ def load_record(folder: Path) -> Record:
     """
     path = folder / FILE_NAME
     try:
-        content = read_whole(path, _MOST_RECORDED)
-        table = json.loads(
-            content, parse_constant=_refuse_constant, object_pairs_hook=_refuse_twins
+        content = read_whole(path, _MOST_RECORDED, links=False)
+        table = json.loads(  # which of bytes would take UTF-16 too
+            content.decode("utf-8"),
+            parse_constant=_refuse_constant,
+            object_pairs_hook=_refuse_twins,
         )
     except FileNotFoundError:
         raise RecordError(
@@ -169,7 +171,7 @@ def load_weights(folder: Path, weights: Weights) -> dict[str, Tensor]:
     """
     path = folder / weights.file
     try:
-        content = read_whole(path, _MOST_WEIGHTS)
+        content = read_whole(path, _MOST_WEIGHTS, links=False)
     except FileNotFoundError as error:
         raise RecordError(
             f"{path}: the weights of epoch {weights.epoch} are missing: {refusal(error)}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,20 @@ def seconds(whole: float) -> Change:
     return lambda record: replace(record, timing=replace(record.timing, seconds=whole))
 
 
+def paces(epoch: float) -> Change:
+    """Epochs of so many seconds each."""
+
+    def change(record: Record) -> Record:
+        each = [epoch] * len(record.epochs)
+        return replace(record, timing=replace(record.timing, epoch_seconds=each))
+
+    return change
+
+
+def from_now(**duration: int) -> str:
+    return (datetime.now(UTC) + timedelta(**duration)).isoformat(timespec="seconds")
+
+
 def images(train: int) -> Change:
     def change(record: Record) -> Record:
         epochs = [replace(each, train_total=train, train_correct=train) for each in record.epochs]
@@ -65,6 +80,9 @@ def schedule(**values: Any) -> Change:
         (images(0), "data: 0 and 100 images"),
         (images(-1), "data: -1 and 100 images"),
         (seconds(-1.0), "timing.seconds: found -1.0, less than the 4.0"),
+        (seconds(1e308), "timing: found 1e+308 s, expected at most a year, 31622400 s"),
+        (paces(1e307), "timing: found 1e+307 s, expected at most a year"),
+        (paces(1e-300), "timing.epoch_seconds: found 1e-300, expected at least 1e-06"),
         (seconds(3.9), "timing.seconds: found 3.9"),
         (origin(package_digest=""), "provenance.package_digest: found ''"),
         (origin(package_digest="sha256:0"), "provenance.package_digest: found 'sha256:0'"),
@@ -73,6 +91,16 @@ def schedule(**values: Any) -> Change:
         (origin(finished="yesterday"), "provenance.finished: found 'yesterday'"),
         (origin(finished="2026-11-20"), "provenance.finished: found '2026-11-20'"),
         (origin(finished="2026-11-20T09:35:38"), "provenance.finished: found"),
+        (
+            origin(finished="0001-01-01T00:00:00+23:59"),
+            "provenance.finished: found '0001-01-01T00:00:00+23:59', expected none before 2025",
+        ),
+        (origin(finished="2024-12-31T23:59:59+00:00"), "provenance.finished: found '2024"),
+        (
+            origin(finished="9999-12-31T23:59:59-23:59"),
+            "provenance.finished: found '9999-12-31T23:59:59-23:59', which is still to come",
+        ),
+        (origin(finished=from_now(days=1, minutes=1)), "provenance.finished: found"),
     ],
 )
 def test_what_no_run_can_leave(change: Change, said: str) -> None:
@@ -92,7 +120,11 @@ def test_what_no_run_can_leave(change: Change, said: str) -> None:
         origin(finished="2026-11-20T09:35:38Z"),
         origin(finished="2026-11-20T11:35:38.25+02:00"),
         seconds(4.0 - 1e-9),
+        origin(finished=from_now(hours=23)),
+        origin(finished="2025-01-01T00:00:00+00:00"),
         seconds(100.0),
+        seconds(366 * 86_400.0),
+        paces(1e-6),
     ],
 )
 def test_what_a_run_can_leave(change: Change) -> None:

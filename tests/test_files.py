@@ -38,6 +38,15 @@ def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
         read_whole(tmp_path / "nothing", 100)
 
 
+def test_a_link_is_a_file_where_it_may_be(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"1")
+    (tmp_path / "link").symlink_to("file")
+    assert read_whole(tmp_path / "link", 1) == b"1"
+    assert read_whole(tmp_path / "file", 1, links=False) == b"1"
+    with pytest.raises(NotReadError, match="it is a symbolic link; put the file itself there"):
+        read_whole(tmp_path / "link", 1, links=False)
+
+
 def test_a_text_has_newlines_alone(tmp_path: Path) -> None:
     path = tmp_path / "text"
     path.write_bytes("ä\r\nb\rc\n".encode())

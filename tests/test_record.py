@@ -250,6 +250,27 @@ def test_a_dtype_that_torch_has_not_is_damage(folder: Path) -> None:
         load_weights(folder, last)
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32", "utf-8-sig"])
+def test_a_record_is_utf_8(folder: Path, encoding: str) -> None:
+    path = folder / FILE_NAME
+    path.write_text(path.read_text(), encoding=encoding)
+    with pytest.raises(RecordError, match=f"{FILE_NAME} is damaged: "):
+        load_record(folder)
+
+
+def test_a_record_holds_its_files_itself(folder: Path) -> None:
+    """A link may lead anywhere, and tomorrow elsewhere."""
+    record = load_record(folder)
+    last = record.weights[-1]
+    for name in (FILE_NAME, last.file):
+        (folder / name).rename(folder / f"other-{name}")
+        (folder / name).symlink_to(f"other-{name}")
+    with pytest.raises(RecordError, match=f"{FILE_NAME} cannot be read: it is a symbolic link"):
+        load_record(folder)
+    with pytest.raises(RecordError, match=f"{last.file}: .* refused: it is a symbolic link"):
+        load_weights(folder, last)
+
+
 def pipe(path: Path) -> None:
     path.unlink()
     os.mkfifo(path)
