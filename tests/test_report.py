@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import html
 import json
 import re
 import shutil
@@ -21,13 +22,18 @@ from mnist_models.models import EXPERIMENTS, System
 from mnist_models.project import slug
 from mnist_models.record import FILE_NAME, Record, find_records
 from mnist_models.report import ReportError, generate, published, stale
-from mnist_models.report.markdown import render, stale_line, table
+from mnist_models.report.markdown import render, shown, stale_line, table
+from mnist_models.report.performance import performance
+from mnist_models.report.readme import index
 from mnist_models.report.reproduction import reproduction, rows, section, systems
+from mnist_models.report.scale import SWEEPS, how_long, scale
 from mnist_models.report.status import Requirement, requirements, status
+from mnist_models.timings import Timings
 
 from .endless import huge, pipe, within
 from .test_checks_record import run
 from .test_record import edit
+from .test_timings import bench_of
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SLUG = slug(REPOSITORY)
@@ -247,6 +253,41 @@ def test_a_table_keeps_its_columns() -> None:
     assert table(("a", "b"), [("x\n| y", "<b>z < 3")]).splitlines()[2] == (
         "| x &#124; y | &lt;b>z < 3 |"
     )
+
+
+FORGED = "cpu: ![x](http://e/x.png) [y](z) <b>&`*_~$\\ www.e.e a@e.e |\n# 9 \u202e@ (R)"
+
+
+def test_what_others_wrote_is_shown_and_does_nothing() -> None:
+    plain = "cpu: Some(R) CPU @ 2.20GHz, 1 thread; cuda: NVIDIA H200"
+    assert shown(plain) == plain
+    text = shown(FORGED)
+    assert not re.search(r"[\\`*_\[\]<>~|!$\n\u202e]|://|www\.|\w@", text)
+    assert html.unescape(text) == " ".join(FORGED.replace("\u202e", "").split())
+    assert table(("a",), [(text,)]).splitlines()[2] == f"| {text} |"
+
+
+def test_a_device_cannot_put_a_picture_into_any_document(tmp_path: Path) -> None:
+    found = records(OWN, GOOD)
+    forger = replace(found[OWN][0].provenance, device=FORGED)
+    found = {OWN: [replace(found[OWN][0], provenance=forger)]}
+    timed = replace(forger, versions={"torch": FORGED}, finished="![x](y)")
+    here, there = (replace(bench_of(), provenance=replace(timed, device=x + FORGED)) for x in "ab")
+    sweep = {
+        **{"experiments": [OWN], "epochs": 1, "workers": 1, "threads": 1, "device": FORGED},
+        **{"counts": {"trained": 1}, "wall_seconds": 1.0, "trained_seconds": 1.0},
+    }
+    (tmp_path / SWEEPS).write_text(json.dumps([sweep]))
+    texts = {
+        "records": index(found),
+        "durations": how_long(OWN, found[OWN]),
+        **scale(found, tmp_path),
+        **performance(Timings([here, there, here], [], [])),
+    }
+    for name in ("records", "durations", "cost", "sweeps", "hardware", "contenders", "earlier"):
+        assert shown(FORGED)[5:] in texts[name], name
+        assert "http://e" not in texts[name], name
+        assert "![x](" not in texts[name], name
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from mnist_models.report.markdown import table
+from mnist_models.report.markdown import shown, table
 from mnist_models.tables import digits
 from mnist_models.timings import Choices, Measurement, Ratio, Spread, Timings
 
@@ -26,7 +26,7 @@ def _by_device(
     devices = dict.fromkeys(one.provenance.device for one in found)
     groups = [[one for one in found if one.provenance.device == device] for device in devices]
     return [
-        f"**{group[0].provenance.device}**\n\n{_side_by_side(group, header, ratios)}"
+        f"**{shown(group[0].provenance.device)}**\n\n{_side_by_side(group, header, ratios)}"
         for group in groups
         if len(group) > 1
     ]
@@ -38,7 +38,7 @@ def _side_by_side(
     columns = [ratios(one) for one in group]
     names = dict.fromkeys(name for column in columns for name in column)
     rows = [(name, *(_cell(column.get(name)) for column in columns)) for name in names]
-    return table((header, *(one.provenance.finished[:16] for one in group)), rows)
+    return table((header, *(shown(one.provenance.finished[:16]) for one in group)), rows)
 
 
 def _cell(ratio: Spread | None) -> str:

@@ -5,9 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
+from mnist_models.plain import sanitise
+
 _BLOCK = re.compile(
     r"(<!-- generated: (?P<name>[\w-]+) -->\n)(?P<body>.*?)(<!-- end -->)", re.DOTALL
 )
+# What begins a link, a picture, a tag, code, emphasis or a formula; a name of hardware has @ and ()
+# too, which alone begin nothing.
+_MARKUP = re.compile(r"[\\`*_\[\]<>&~|!$]|:(?=//)|(?<=www)\.|(?<=\S)@(?=\S)", re.I)
 
 
 class ReportError(Exception):
@@ -18,6 +23,12 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A Markdown table; what would end a cell or its line, or begin a tag, is escaped."""
     lines = [header, ["---"] * len(header), *rows]
     return "".join(f"| {' | '.join(map(_cell, line))} |\n" for line in lines)
+
+
+def shown(text: str) -> str:
+    """What somebody else's file says, in one line of Markdown that shows it and does nothing."""
+    words = " ".join(sanitise(text).split())
+    return _MARKUP.sub(lambda found: f"&#{ord(found[0])};", words)
 
 
 def _cell(text: str) -> str:

@@ -9,7 +9,7 @@ from mnist_models.figures.catalogue import timing_picture
 from mnist_models.plural import counted
 from mnist_models.report.accuracies import accuracies
 from mnist_models.report.earlier import earlier
-from mnist_models.report.markdown import table
+from mnist_models.report.markdown import shown, table
 from mnist_models.tables import digits
 from mnist_models.timings import (
     EPOCHS,
@@ -66,7 +66,8 @@ def _each(found: Sequence[Measurement], *parts: Callable[[Measurement], str]) ->
     if len(found) == 1 and not found[0].provenance.device.startswith("cuda"):
         return texts[0]
     return "\n".join(
-        f"**{one.provenance.device}**\n\n{text}" for one, text in zip(found, texts, strict=True)
+        f"**{shown(one.provenance.device)}**\n\n{text}"
+        for one, text in zip(found, texts, strict=True)
     )
 
 
@@ -77,11 +78,11 @@ def _hardware(found: Sequence[Bench | Choices | Accuracy]) -> str:
     rows = [
         (
             one.kind,
-            one.provenance.device,
+            shown(one.provenance.device),
             str(one.provenance.threads),
-            ", ".join(f"{name} {version}" for name, version in one.provenance.versions.items()),
+            shown(", ".join(map(" ".join, one.provenance.versions.items()))),
             *_turns(one),
-            one.provenance.finished,
+            shown(one.provenance.finished),
         )
         for one in found
     ]

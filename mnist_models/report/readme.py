@@ -9,7 +9,7 @@ from mnist_models.plural import singular
 from mnist_models.project import colab_url
 from mnist_models.record import Record
 from mnist_models.report.frontier import frontier
-from mnist_models.report.markdown import table
+from mnist_models.report.markdown import shown, table
 from mnist_models.report.reproduction import reproduction, rows, section, systems
 from mnist_models.report.scale import how_long
 from mnist_models.report.status import Requirement, status
@@ -94,7 +94,7 @@ def index(records: Mapping[str, Sequence[Record]]) -> str:
             str(len(record.epochs)),
             ", ".join(f"{epoch.test_correct:,}" for epoch in record.epochs[-3:]),
             percent(record.final.test_correct, record.final.test_total),
-            singular(record.provenance.device),
+            shown(singular(record.provenance.device)),
         )
         for group in records.values()
         for record in group

@@ -11,7 +11,7 @@ from mnist_models.cost import Cost, costs, duration
 from mnist_models.files import read_text
 from mnist_models.plural import counted, singular
 from mnist_models.record import Record
-from mnist_models.report.markdown import ReportError, table
+from mnist_models.report.markdown import ReportError, shown, table
 
 SWEEPS = "sweeps.json"  # beside the document: what `sweep --log` appended
 RUNS = 10_000
@@ -69,7 +69,8 @@ def how_long(name: str, records: Sequence[Record]) -> str:
 
 
 def _devices(cost: Cost) -> str:
-    return "; ".join(map(singular, cost.devices)) + (", side by side" if cost.stacked else "")
+    said = shown("; ".join(map(singular, cost.devices)))
+    return f"{said}, side by side" if cost.stacked else said
 
 
 def _machines_table(found: Sequence[Cost]) -> str:
@@ -150,5 +151,5 @@ def _sweep_line(sweep: Mapping[str, Any]) -> tuple[str, ...]:
         duration(wall),
         duration(training),
         f"{training / wall:.2f}",
-        singular(str(sweep["device"])),
+        shown(singular(str(sweep["device"]))),
     )
