@@ -9,9 +9,7 @@ from __future__ import annotations
 import contextlib
 import math
 import queue
-import shutil
 import time
-import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future
@@ -19,7 +17,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from mnist_models.atomic import writing
 from mnist_models.checkpoint import load_checkpoint
 from mnist_models.data import DataError, Dataset, Source
 from mnist_models.job import (
@@ -168,18 +165,6 @@ def _groups(experiment: Experiment, jobs: Sequence[Job], most: int) -> Iterator[
     count = math.ceil(len(jobs) / most)
     for index in range(count):
         yield tuple(jobs[index * len(jobs) // count : (index + 1) * len(jobs) // count])
-
-
-@contextlib.contextmanager
-def board_in(out: Path) -> Iterator[Path]:
-    """A folder in which the workers show how far they are, for as long as the sweep is going on."""
-    board = out.resolve() / f".sweep-{uuid.uuid4().hex}"
-    with writing(out, "--out"):
-        board.mkdir(parents=True)
-    try:
-        yield board
-    finally:
-        shutil.rmtree(board, ignore_errors=True)
 
 
 def sweep(

@@ -19,6 +19,7 @@ import pytest
 from distributed import KilledWorker
 
 from mnist_models.atomic import NotWrittenError
+from mnist_models.board import board_in
 from mnist_models.checkpoint import FILE_NAME as CHECKPOINT
 from mnist_models.checkpoint import CheckpointError, load_checkpoint
 from mnist_models.data import DataError, Dataset
@@ -37,7 +38,7 @@ from mnist_models.job import work as work_together
 from mnist_models.models import EXPERIMENTS, Experiment
 from mnist_models.record import FILE_NAME, Record, RecordError, RecordExistsError, load_record
 from mnist_models.stacked import train_stacked
-from mnist_models.sweep import RETRIES, Plan, board_in, plan, sweep
+from mnist_models.sweep import RETRIES, Plan, plan, sweep
 from mnist_models.train import DivergedError, Progress, identity_of, train
 
 from .runners import DIVERGING, QUICK

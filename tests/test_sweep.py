@@ -16,13 +16,14 @@ from typing import Any
 import psutil
 import pytest
 
+from mnist_models.board import board_in
 from mnist_models.checkpoint import FILE_NAME as CHECKPOINT
 from mnist_models.checkpoint import load_checkpoint
 from mnist_models.data import DataError, Dataset, Source
 from mnist_models.job import Job, MismatchError
 from mnist_models.models import Experiment
 from mnist_models.record import FILE_NAME, find_records, load_record, load_weights
-from mnist_models.sweep import Outcome, Plan, Progress, board_in, plan, sweep
+from mnist_models.sweep import Outcome, Plan, Progress, plan, sweep
 from mnist_models.train import train
 from mnist_models.workers import dask, local, places
 
@@ -363,6 +364,7 @@ def test_a_stopped_sweep_leaves_nothing_and_goes_on(digits: Dataset, tmp_path: P
     assert (status, json.loads(out)["counts"]["trained"]) == (0, 2)
     record = load_record(job.folder)
     assert len(record.epochs) == EPOCHS
+    assert list(tmp_path.glob(".sweep-*")) == []  # nor of the one that was killed
     for seconds in stopped:
         assert record.timing.epoch_seconds[: len(seconds)] == seconds
 

@@ -18,6 +18,7 @@ from typing import Any, get_args
 import torch
 from tqdm import tqdm
 
+from mnist_models.board import board_in
 from mnist_models.cli.actions import plain
 from mnist_models.cli.options import (
     Commands,
@@ -40,7 +41,7 @@ from mnist_models.data import Source
 from mnist_models.models import Experiment, find_experiment
 from mnist_models.plural import counted
 from mnist_models.record import Record, RecordError, find_records, load_record
-from mnist_models.sweep import Outcome, Plan, Progress, State, board_in, plan, sweep
+from mnist_models.sweep import Outcome, Plan, Progress, State, plan, sweep
 from mnist_models.tables import percent, spread, table
 from mnist_models.workers import Place
 

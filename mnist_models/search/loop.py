@@ -11,6 +11,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from mnist_models.board import board_in
 from mnist_models.data import Source
 from mnist_models.models import Experiment
 from mnist_models.record import Record, folder_of, load_record
@@ -23,7 +24,7 @@ from mnist_models.search.study import (
     load_optuna,
     storage_errors,
 )
-from mnist_models.sweep import Listener, board_in, plan, sweep
+from mnist_models.sweep import Listener, plan, sweep
 
 if TYPE_CHECKING:
     import optuna
