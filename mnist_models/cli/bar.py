@@ -1,11 +1,17 @@
-"""What a training run shows while it runs."""
+"""What a training run, or a search, shows while it runs."""
 
 from __future__ import annotations
 
+import functools
 import sys
 
 from tqdm import tqdm
 
+from mnist_models.cli.actions import plain
+from mnist_models.plural import counted
+from mnist_models.search.arm import Arm
+from mnist_models.sweep import Listener
+from mnist_models.sweep import Progress as SweepProgress
 from mnist_models.tables import percent
 from mnist_models.train import Progress
 
@@ -63,3 +69,46 @@ class Bar:
         """Leave the bar as it stands."""
         if self.bar is not None:
             self.bar.close()
+
+
+class SearchBar:
+    """One bar over all epochs of a search that are known to come."""
+
+    def __init__(self) -> None:
+        self._bar = tqdm(
+            total=0, desc="search", unit="epoch", dynamic_ncols=True, smoothing=0, file=sys.stderr
+        )
+        self._before = 0
+
+    def __enter__(self) -> SearchBar:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End its line."""
+        self._bar.close()
+
+    def batch(self, epochs: int, runs: int) -> Listener:
+        """The listener of a further batch."""
+        self._before = self._bar.total or 0
+        self._bar.total = self._before + epochs
+        return functools.partial(self._progress, runs)
+
+    def _progress(self, runs: int, progress: SweepProgress) -> None:
+        self._bar.n = self._before + progress.finished
+        self._bar.set_postfix_str(
+            f"{progress.states.total()} of {counted(runs, 'run')} of these arms"
+        )
+
+    def tell(self, arm: Arm) -> None:
+        """Write what became of an arm above the bar."""
+        score = "" if arm.mean is None else f", {arm.mean:.3f} %"
+        said = f"arm {arm.number} {arm.state}{score}: {settings_of(arm)}"
+        self._bar.write(plain(f"{said} {arm.cause}"), file=sys.stderr)
+
+
+def settings_of(arm: Arm) -> str:
+    """What an arm changes, in words."""
+    return " ".join(f"{key}={value}" for key, value in arm.values.items()) or "as it is"

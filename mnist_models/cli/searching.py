@@ -6,17 +6,16 @@ import argparse
 import functools
 import json
 import re
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
 from mnist_models.atomic import make_folder, write_atomically
 from mnist_models.cli.actions import plain
+from mnist_models.cli.bar import SearchBar, settings_of
 from mnist_models.cli.options import (
     Commands,
     UsageError,
@@ -33,14 +32,13 @@ from mnist_models.cli.training import add_dataset, load_noting
 from mnist_models.data import Source
 from mnist_models.job import alone_in
 from mnist_models.models import find_experiment
-from mnist_models.plural import counted
 from mnist_models.search.arm import Arm
 from mnist_models.search.candidate import refuse_slips
 from mnist_models.search.log import log
 from mnist_models.search.loop import Effort, search
 from mnist_models.search.space import Choice, Range, Setting, SpaceError, Value, read_setting
 from mnist_models.search.study import Question, arms, load_study
-from mnist_models.sweep import Listener, Progress
+from mnist_models.sweep import Listener
 from mnist_models.tables import table
 
 _MANY = 12  # arms at once where they are pruned: enough for a median, few enough to learn from
@@ -201,7 +199,7 @@ def run_search(options: argparse.Namespace) -> int:
 def _train(searching: Callable[[Callable[[int, int], Listener]], Iterable[Arm]]) -> Counter[str]:
     """What became of how many arms; a bar shows how it goes."""
     states: Counter[str] = Counter()
-    with _Bar() as bar:
+    with SearchBar() as bar:
         try:
             for arm in searching(bar.batch):
                 bar.tell(arm)
@@ -217,48 +215,6 @@ def _fixed(options: argparse.Namespace) -> dict[str, str]:
         if not isinstance(setting, Choice) or len(setting.values) > 1:
             raise UsageError(f"--set {setting.name}: expected one value")
     return {setting.name: setting.values[0] for setting in options.set}
-
-
-class _Bar:
-    """One bar over all epochs that are known to come."""
-
-    def __init__(self) -> None:
-        self._bar = tqdm(
-            total=0, desc="search", unit="epoch", dynamic_ncols=True, smoothing=0, file=sys.stderr
-        )
-        self._before = 0
-
-    def __enter__(self) -> _Bar:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """End its line."""
-        self._bar.close()
-
-    def batch(self, epochs: int, runs: int) -> Listener:
-        """The listener of a further batch."""
-        self._before = self._bar.total or 0
-        self._bar.total = self._before + epochs
-        return functools.partial(self._progress, runs)
-
-    def _progress(self, runs: int, progress: Progress) -> None:
-        self._bar.n = self._before + progress.finished
-        self._bar.set_postfix_str(
-            f"{progress.states.total()} of {counted(runs, 'run')} of these arms"
-        )
-
-    def tell(self, arm: Arm) -> None:
-        """Write what became of an arm above the bar."""
-        score = "" if arm.mean is None else f", {arm.mean:.3f} %"
-        said = f"arm {arm.number} {arm.state}{score}: {_settings(arm)}"
-        self._bar.write(plain(f"{said} {arm.cause}"), file=sys.stderr)
-
-
-def _settings(arm: Arm) -> str:
-    return " ".join(f"{key}={value}" for key, value in arm.values.items()) or "as it is"
 
 
 def _show(study: Any, name: str, options: argparse.Namespace) -> None:
@@ -280,7 +236,7 @@ def _show(study: Any, name: str, options: argparse.Namespace) -> None:
             *(_decimals(row[key]) for key in ("mean", "deviation")),
             _decimals(row["loss"], 5),
             *(_decimals((row["difference"] or {}).get(key)) for key in ("mean", "p")),
-            _settings(found[row["arm"]]) + (f" ({row['cause']})" if row["cause"] else ""),
+            settings_of(found[row["arm"]]) + (f" ({row['cause']})" if row["cause"] else ""),
         )
         for row in result["arms"]
     ]
