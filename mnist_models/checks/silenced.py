@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from torch import Tensor
+
 from mnist_models.checks.blocks import name
 from mnist_models.checks.forwards import Forwards
 from mnist_models.probe import UnmeasurableError, relative_change
@@ -38,11 +40,17 @@ def _zeroes(node: Node) -> bool:
 
 
 def _something(operand: Operand) -> bool:
-    value = operand.value
-    return Taint.IMAGE in operand.taint and value is not None and bool(value.any())
+    value = _features(operand)
+    return value is not None and bool(value.any())
 
 
 def _nothing(operand: Operand) -> bool:
+    value = _features(operand)
+    return value is not None and not bool(value.any())
+
+
+def _features(operand: Operand) -> Tensor | None:
+    """What they hold; None of masks, or of quantised ones, of which torch cannot ask it."""
     value = operand.value
     floating = value is not None and value.is_floating_point()
-    return floating and Taint.IMAGE in operand.taint and not bool(operand.value.any())  # type: ignore[union-attr] # checked
+    return value if floating and Taint.IMAGE in operand.taint else None
