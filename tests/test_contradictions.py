@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -45,10 +44,6 @@ def paces(epoch: float) -> Change:
         return replace(record, timing=replace(record.timing, epoch_seconds=each))
 
     return change
-
-
-def from_now(**duration: int) -> str:
-    return (datetime.now(UTC) + timedelta(**duration)).isoformat(timespec="seconds")
 
 
 def images(train: int) -> Change:
@@ -93,14 +88,13 @@ def schedule(**values: Any) -> Change:
         (origin(finished="2026-11-20T09:35:38"), "provenance.finished: found"),
         (
             origin(finished="0001-01-01T00:00:00+23:59"),
-            "provenance.finished: found '0001-01-01T00:00:00+23:59', expected none before 2025",
+            "provenance.finished: found '0001-01-01T00:00:00+23:59', expected a year from 1970 to",
         ),
-        (origin(finished="2024-12-31T23:59:59+00:00"), "provenance.finished: found '2024"),
+        (origin(finished="1969-12-31T23:59:59+00:00"), "provenance.finished: found '1969"),
         (
             origin(finished="9999-12-31T23:59:59-23:59"),
-            "provenance.finished: found '9999-12-31T23:59:59-23:59', which is still to come",
+            "provenance.finished: found '9999-12-31T23:59:59-23:59', expected a year from 1970 to",
         ),
-        (origin(finished=from_now(days=1, minutes=1)), "provenance.finished: found"),
     ],
 )
 def test_what_no_run_can_leave(change: Change, said: str) -> None:
@@ -120,8 +114,8 @@ def test_what_no_run_can_leave(change: Change, said: str) -> None:
         origin(finished="2026-11-20T09:35:38Z"),
         origin(finished="2026-11-20T11:35:38.25+02:00"),
         seconds(4.0 - 1e-9),
-        origin(finished=from_now(hours=23)),
-        origin(finished="2025-01-01T00:00:00+00:00"),
+        origin(finished="1970-01-01T00:00:00+00:00"),  # a clock that was never set
+        origin(finished="2099-01-01T00:00:00+00:00"),
         seconds(100.0),
         seconds(366 * 86_400.0),
         paces(1e-6),
