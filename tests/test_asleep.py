@@ -122,12 +122,12 @@ def _detached(self: nn.Module, x: Tensor) -> Tensor:
 def test_the_network_comes_back(make: Callable[[], nn.Module]) -> None:
     model = make()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    find_asleep(model)
+    find_asleep(model, ASKED)
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
 def test_what_cannot_be_looked_at_is_not_asleep() -> None:
-    assert find_asleep(zoo.net(head=_raises)).causes == {}
-    assert find_asleep(zoo.net(head=lambda s, x: s.fc(x).argmax(1))).causes == {}
-    assert find_asleep(zoo.Net()).causes == {}
+    assert find_asleep(zoo.net(head=_raises), ASKED).causes == {}
+    assert find_asleep(zoo.net(head=lambda s, x: s.fc(x).argmax(1)), ASKED).causes == {}
+    assert find_asleep(zoo.Net(), ASKED).causes == {}

@@ -426,7 +426,7 @@ def test_a_record_removed_or_damaged_shows(copy: Path, capsys: pytest.CaptureFix
         assert exit_status == 2
         assert f"{other.name}: " in errors
         assert "restore it with git, or train that seed again" in errors
-    other.write_text(text.replace('"finished": "2', '"finished": "1'))
+    other.write_text(text.replace('"finished": "2026', '"finished": "2027'))
     assert "digest" in check(copy, capsys)[1]
     other.write_text("{")
     assert main(["report", "--check", "--root", str(copy)]) == 2

@@ -109,7 +109,9 @@ class _Session:
     def run(self) -> None:
         self._check("output-shape", lambda _: check_shape(self.module))
         count = _attempt(lambda: count_parameters(self.module))
-        self.asleep = find_asleep(self.module)
+        self.asleep = find_asleep(
+            self.module, {name for each in self.assignments for name in asked(each)}
+        )
         self._check("parameters", lambda limit: self._parameters(_value(count), limit))
         randomise(self.module, seed=1)
         self.asleep = self.asleep.beside(operations_of(self.module))

@@ -8,7 +8,7 @@ code takes by the value of a parameter.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 
 import torch
@@ -60,20 +60,20 @@ class Asleep:
         return replace(self, causes=causes)
 
 
-def find_asleep(module: nn.Module) -> Asleep:
+def find_asleep(module: nn.Module, asked: Collection[str]) -> Asleep:
     """Look at a network as it is built, and where something sleeps, once more when it has trained.
 
-    It comes back unchanged. What cannot be looked at is not asleep: the checks themselves say what
-    fails.
+    At what the checks that are `asked` for look at, and at the receptive field. It comes back
+    unchanged. What cannot be looked at is not asleep: the checks themselves say what fails.
     """
     state = State(module)
     try:
-        causes, field, whole = _look(module)
+        causes, field, whole = _look(module, asked)
         operations = operations_of(module)
         if causes or not whole:
             with contextlib.suppress(Exception):  # what cannot be trained stays as it is
                 _train(module)
-            still, trained_field, _ = _look(module)
+            still, trained_field, _ = _look(module, asked)
             causes = {check: cause for check, cause in causes.items() if check in still}
             known = [each for each in (field, trained_field) if each is not None]
             field = max(known, default=None)
@@ -89,7 +89,7 @@ def operations_of(module: nn.Module) -> list[str]:
     return []
 
 
-def _look(module: nn.Module) -> tuple[dict[str, str], int | None, bool]:
+def _look(module: nn.Module, asked: Collection[str]) -> tuple[dict[str, str], int | None, bool]:
     """Causes, field, and whether every branch takes part."""
     with contextlib.suppress(Exception):
         calibrate(module)  # a few steps leave running statistics half-way
@@ -97,16 +97,19 @@ def _look(module: nn.Module) -> tuple[dict[str, str], int | None, bool]:
     looks: dict[str, tuple[Callable[[Forwards], bool], str]] = {
         "batch-norm": (_normalises, "no BatchNorm changes the logits"),
         "dropout": (_drops, "no Dropout changes the logits"),
-        _POOLING: (_pools, "no global average pooling makes the logits"),
     }
     causes = {}
-    for check, (awake, cause) in looks.items():
+    for check in looks.keys() & asked:
+        awake, cause = looks[check]
         with contextlib.suppress(Exception):
             if not awake(forwards):
                 causes[check] = _AS_BUILT + cause
     field, whole = None, True
     with contextlib.suppress(Exception):
-        field, whole = awake_field(module, _least(forwards, training=False))
+        pooling = global_pooling(module)
+        if _POOLING in asked and not (pooling.bottleneck and pooling.means):
+            causes[_POOLING] = f"{_AS_BUILT}no global average pooling makes the logits"
+        field, whole = awake_field(module, pooling, _least(forwards, training=False))
     return causes, field, whole
 
 
@@ -145,11 +148,6 @@ def _drops(forwards: Forwards) -> bool:
         for node in forwards.trace(True, seed=seed).nodes
         if features(node) is not None
     )
-
-
-def _pools(forwards: Forwards) -> bool:
-    found = global_pooling(forwards.module)
-    return found.bottleneck and bool(found.means)
 
 
 def _least(forwards: Forwards, training: bool) -> float:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from mnist_models.advice import describe
 from mnist_models.checks.result import CheckResult
 from mnist_models.plural import counted
-from mnist_models.probe import digits, run
+from mnist_models.probe import answer, digits, run
 
 _HELP = "return one (B, 10) float tensor of logits from forward"
 _ALONE = (
@@ -77,7 +77,7 @@ def _beside(module: nn.Module) -> float:
     """How far the logits move with the images beside, where nothing else moves them."""
     five = digits(5, seed=45)
     batches = [(five, 0), (five, 1), (five[:2], 0), (torch.cat([five[:2], five[2:] + 1]), 0)]
-    found = [run(module, images, seed=seed, values=False).answer() for images, seed in batches]
+    found = [answer(module, images, seed=seed) for images, seed in batches]
     here, again, fewer, others = [logits.double() for logits in found]
     if not torch.equal(here, again):
         return 0.0  # chance does, which is told of Dropout

@@ -177,7 +177,7 @@ def measure_fields(module: nn.Module, pooling: GlobalPooling) -> ReceptiveField:
     return ReceptiveField(before, output, cause or output_cause or "both methods agree")
 
 
-def awake_field(module: nn.Module, least: float) -> tuple[int | None, bool]:
+def awake_field(module: nn.Module, pooling: GlobalPooling, least: float) -> tuple[int | None, bool]:
     """Before the pooling, by the recurrence alone, of what changes the logits by `least` or more.
 
     And whether that is every branch.
@@ -185,9 +185,9 @@ def awake_field(module: nn.Module, least: float) -> tuple[int | None, bool]:
     trace = run(module, digits(BATCH, seed=1), values=False)
     faint = faint_branches(module, trace, follow(trace), least)
     found = follow(trace, without=faint)
-    means = global_pooling(module).means
-    fields = [_number(found[mean.source]) for mean in means if mean.source in found]
-    lost = any(found[mean.source].unknown for mean in means if mean.source in found)
+    sources = [mean.source for mean in pooling.means if mean.source in found]
+    fields = [_number(found[source]) for source in sources]
+    lost = any(found[source].unknown for source in sources)
     return (None if lost or not fields else max(fields)), not faint
 
 
