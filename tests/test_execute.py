@@ -37,8 +37,10 @@ def until(holds: Callable[[], object], what: str) -> None:
         time.sleep(0.02)
 
 
-@pytest.mark.parametrize("within", ["the start", "a cell"])
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "status", "within"),
+    [(signal.SIGINT, 130, "a cell"), (signal.SIGTERM, 143, "the start")],
+)
 def test_a_run_that_is_stopped_ends_its_kernel(
     root: Path, mnist_root: Path, number: int, status: int, within: str
 ) -> None:

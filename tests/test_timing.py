@@ -66,7 +66,7 @@ def test_a_bench_is_printed_for_people(capsys: pytest.CaptureFixture[str]) -> No
     assert "steps-6: this loop 11 10 12 0.375 2 195.4" in lines
     assert "steps-6: compute floor 10 8 12 - - -" in lines
     assert "steps-6: notebook / this loop 3.75 3.5 4 >= 3 pass" in lines
-    assert "steps-6: this loop / compute floor 1.12 1 1.25 <= 1.10 FAIL" in lines
+    assert "steps-6: this loop / compute floor 1.125 1 1.25 <= 1.10 FAIL" in lines
     assert "steps-6: this loop 60.5 9,912 10,000" in lines
     assert "To the end = all of it." in lines
     assert "cpu: some, 2 threads" in lines
