@@ -61,7 +61,8 @@ def weights(run: Run) -> list[Tensor]:
 @given(arrays(np.float64, (4, 10), elements=st.floats(-20, 20)), st.floats(0, 20))
 def test_with_a_margin_the_true_class_has_to_lead_by_it(values: Any, margin: float) -> None:
     """The loss is that of an answer whose true class stands lower by the margin, no other class."""
-    logits, labels = torch.from_numpy(values), torch.tensor([0, 9, 4, 4])
+    logits = torch.from_numpy(values).float()  # as networks give them
+    labels = torch.tensor([0, 9, 4, 4])
     recipe = EXPERIMENTS["steps-6"].recipe
     lowered = logits.clone()
     for image, label in enumerate(labels):
