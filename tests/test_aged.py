@@ -58,6 +58,15 @@ def test_what_counts_has_counted_on_and_comes_back() -> None:
     assert model.plain is plain
 
 
+def test_numbers_that_no_float_holds_come_back_whole() -> None:
+    model = Counts()
+    model.steps, model.side = 2**60 + 1, 10**400
+    model.batches = torch.tensor(2**60 + 1)
+    with aged(model, 4):
+        assert model.left == -9_995
+    assert (model.steps, model.side, int(model.batches)) == (2**60 + 1, 10**400, 2**60 + 1)
+
+
 def test_it_comes_back_after_an_error_too() -> None:
     model = Counts()
     before = state(model)

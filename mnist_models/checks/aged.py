@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from mnist_models.mode import set_mode
-from mnist_models.module_state import buffers, walk
+from mnist_models.module_state import State, buffers, walk
 from mnist_models.probe import digits, preserved, quiet
 
+_LARGEST = 1e300  # of what a float can hold; no counter comes near
 _STEPS = 10_000  # after which a network counts as trained
 
 
@@ -28,27 +29,29 @@ def aged(module: nn.Module, batch: int) -> Iterator[None]:
     Raises:
         Exception: whatever the module's forward raises.
     """
-    before = _numbers(module)
-    after: dict[tuple[nn.Module, str], float] = {}
+    state, before = State(module), _numbers(module)
+    plain = {key: value for key, value in before.items() if not isinstance(value, Tensor)}
+    start = {key: float(value) for key, value in before.items()}
     try:
         with preserved(module):
             set_mode(module, training=True)
             with torch.no_grad(), quiet():
                 module(digits(batch, seed=53))
-            after = _numbers(module)
-        for (part, name), number in before.items():
+            after = {key: float(value) for key, value in _numbers(module).items()}
+        for (part, name), number in start.items():
             further = number + _STEPS * (after.get((part, name), number) - number)
             if further != number and math.isfinite(further):
                 _set(part, name, further)
         yield
     finally:
-        for (part, name), number in before.items():
-            _set(part, name, number)
+        state.restore()
+        for (part, name), value in plain.items():  # itself: a float holds no large whole number
+            part.__dict__[name] = value
 
 
-def _numbers(module: nn.Module) -> dict[tuple[nn.Module, str], float]:
+def _numbers(module: nn.Module) -> dict[tuple[nn.Module, str], Any]:
     return {
-        (part, name): float(value)
+        (part, name): value
         for part in walk(module).values()
         for name, value in _own(part).items()
         if _is_number(value)
@@ -62,11 +65,12 @@ def _own(part: nn.Module) -> dict[str, Any]:
     return {**part.__dict__, **part.__dict__.get("_buffers", {})}
 
 
-def _is_number(value: object) -> bool:
+def _is_number(value: Any) -> bool:
     if isinstance(value, Tensor):
         real = not is_lazy(value) and value.layout == torch.strided and not value.is_complex()
         return real and value.numel() == 1 and value.dtype != torch.bool
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return number and abs(value) < _LARGEST
 
 
 def _set(part: nn.Module, name: str, number: float) -> None:
