@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from mnist_models.assignment import CARD
-from mnist_models.checks import check_against
+from mnist_models.checks import check_built
 from mnist_models.checks.record import check_record
 from mnist_models.checks.result import CheckResult
 from mnist_models.models import Experiment
@@ -85,7 +85,7 @@ def compare(experiment: Experiment, records: Sequence[Record] = ()) -> Iterator[
     if own:
         wanted = [(assignment, frozenset()) for assignment, _ in wanted]
     wanted = list(dict.fromkeys(wanted))
-    results, _ = check_against(experiment.build(), [assignment for assignment, _ in wanted])
+    results, _ = check_built(experiment.build, *(assignment for assignment, _ in wanted))
     for (assignment, breaks), found in zip(wanted, results, strict=True):
         checks = list(found)
         for record in records if own and assignment == experiment.assignment else ():

@@ -11,10 +11,11 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from mnist_models.data import Dataset
-from mnist_models.figures import FigureError, png_bytes
+from mnist_models.figures import FigureError
 from mnist_models.figures.catalogue import OWN, Picture, catalogue
 from mnist_models.figures.images import augmented, draw, growing_field, misclassified, samples
 from mnist_models.figures.plotted import EACH, SHOWN, growth_table
+from mnist_models.figures.style import png_bytes
 from mnist_models.models import EXPERIMENTS
 from mnist_models.receptive_field import receptive_fields
 from mnist_models.record import Record

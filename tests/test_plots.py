@@ -18,10 +18,11 @@ from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
 from mnist_models.assignment import CARD
-from mnist_models.figures import FigureError, svg_bytes
+from mnist_models.figures import FigureError
 from mnist_models.figures.catalogue import OWN
 from mnist_models.figures.plots import accuracy_against_parameters, confusion, curves
 from mnist_models.figures.plotted import PUBLISHED, curves_table
+from mnist_models.figures.style import svg_bytes
 from mnist_models.models import EXPERIMENTS
 from mnist_models.record import Record
 from mnist_models.report.status import accuracy

@@ -481,17 +481,27 @@ def test_json(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert json.loads(capsys.readouterr().out)["written"] == ["badges/epochs.json"]
 
 
-def test_needs_no_data_set(copy: Path) -> None:
+def test_a_check_needs_no_data_set_and_imports_nothing_that_draws(copy: Path) -> None:
     command = [sys.executable, "-m", "mnist_models", "report", "--check", "--root", str(copy)]
     done = subprocess.run(
         command,
-        env={"MNIST_ROOT": "/nowhere", "PATH": "", "OMP_NUM_THREADS": "1"},
+        env={
+            "MNIST_ROOT": "/nowhere",
+            "PATH": "",
+            "OMP_NUM_THREADS": "1",
+            "PYTHONPROFILEIMPORTTIME": "1",
+        },
         capture_output=True,
         text=True,
         cwd=REPOSITORY,
         check=False,
     )
-    assert (done.returncode, done.stderr) == (0, "")
+    assert done.returncode == 0
+    said = done.stderr.splitlines()
+    assert all(line.startswith("import time:") for line in said)
+    imported = {line.rpartition("|")[2].strip() for line in said}
+    assert "mnist_models.report" in imported
+    assert not {"matplotlib", "torch.utils.flop_counter"} & imported
 
 
 def test_only_the_test_set_is_published(tmp_path: Path) -> None:

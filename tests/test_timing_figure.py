@@ -6,8 +6,9 @@ from itertools import combinations
 import pytest
 
 from mnist_models.bench.contenders import ALL
-from mnist_models.figures import FigureError, style, svg_bytes
+from mnist_models.figures import FigureError, style
 from mnist_models.figures.catalogue import catalogue
+from mnist_models.figures.style import svg_bytes
 from mnist_models.figures.timing import timing
 from mnist_models.timings import Bench, Spread
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from mnist_models.bench.turns import now
 from mnist_models.data import Dataset
@@ -22,6 +21,8 @@ def flops_per_step(experiment: Experiment, data: Dataset) -> int:
     Products and convolutions, a multiplication and an addition counted as two; what works on
     each element (activations, BatchNorm, Dropout, the update) is not counted.
     """
+    from torch.utils.flop_counter import FlopCounterMode  # noqa: PLC0415 - it imports triton
+
     run = start(experiment, 0, len(data.train), data.train.images.device)
     run.model.train()
     batch = next(batches(data, experiment.recipe, 0, 1))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any, TypeVar
 
 import torch
@@ -28,7 +29,15 @@ from mnist_models.probe import calibrate, preserved, randomise
 from mnist_models.receptive_field import ReceptiveField, measure_fields
 from mnist_models.receptive_field.global_pooling import GlobalPooling, global_pooling
 
-__all__ = ["CheckResult", "Measurements", "asked", "check_against", "check_module", "measure"]
+__all__ = [
+    "CheckResult",
+    "Measurements",
+    "asked",
+    "check_against",
+    "check_built",
+    "check_module",
+    "measure",
+]
 
 
 @dataclass(frozen=True)
@@ -81,6 +90,19 @@ def check_module(
     """
     results, measurements = check_against(module, [assignment])
     return results[0], measurements
+
+
+@cache
+def check_built(
+    build: Callable[[], nn.Module], *assignments: Assignment
+) -> tuple[tuple[tuple[CheckResult, ...], ...], Measurements]:
+    """`check_against` of the network that a registered experiment builds, carried out once.
+
+    Experiments share builders, and each of an experiment's records is asked for the checks on
+    its network.
+    """
+    results, measurements = check_against(build(), assignments)
+    return tuple(map(tuple, results)), measurements
 
 
 def check_against(

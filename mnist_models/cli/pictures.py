@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from mnist_models.cli.options import Commands, add_data_root, declare, show_json
 from mnist_models.data import DataError, Dataset, DownloadError, load
-from mnist_models.figures import FigureError, images
+from mnist_models.figures import FigureError
 from mnist_models.figures.catalogue import FOLDER, catalogue, flaw, write
 from mnist_models.plural import counted
 from mnist_models.report import published
@@ -50,9 +50,11 @@ def run_figures(options: argparse.Namespace) -> int:
     due = [picture for picture in pictures if options.force or flaw(root, picture)]
     written = []
     if due:
+        from mnist_models.figures.images import draw  # noqa: PLC0415 - it imports matplotlib
+
         data = _mnist(options.data_root)
         for picture in tqdm(due, desc="figures", unit="picture", file=sys.stderr):
-            written.append(write(root, picture, images.draw(picture, records, data)))
+            written.append(write(root, picture, draw(picture, records, data)))
     if options.json:
         show_json({"passed": True, "written": [str(path) for path in written]})
         return 0

@@ -15,7 +15,7 @@ from typing import Literal
 from tqdm import tqdm
 
 from mnist_models.assignment import Assignment
-from mnist_models.checks import check_module
+from mnist_models.checks import check_built
 from mnist_models.checks.record import check_record
 from mnist_models.checks.result import CheckResult
 from mnist_models.cli.actions import annotate, disarmed, markdown_table, plain, summarise
@@ -55,8 +55,8 @@ def all_checks(
     record: Record, assignment: Assignment, rescored: dict[int, int] | None = None
 ) -> list[CheckResult]:
     """The checks on the record's network and on the record itself."""
-    checks, _ = check_module(EXPERIMENTS[record.experiment].build(), assignment)
-    return checks + check_record(record, assignment, rescored)
+    (checks,), _ = check_built(EXPERIMENTS[record.experiment].build, assignment)
+    return [*checks, *check_record(record, assignment, rescored)]
 
 
 def add_evaluate(commands: Commands) -> None:

@@ -1,9 +1,9 @@
 """Figures: what each shows, the drawing of it, and the stamp that says so inside the file.
 
-`plots` needs records alone; `images` shows digits and needs the data set, and is therefore not
-imported here.
+`plots` needs records alone, `images` shows digits and needs the data set. What draws imports
+matplotlib, which takes as long as many a command: it is imported where something is drawn.
 """
 
-from mnist_models.figures.style import FigureError, png_bytes, svg_bytes
 
-__all__ = ["FigureError", "png_bytes", "svg_bytes"]
+class FigureError(ValueError):
+    """Something that cannot be drawn: what was found, what was expected."""

@@ -14,9 +14,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from mnist_models.figures import style
+from mnist_models.figures import FigureError, style
 from mnist_models.figures.plotted import Table, parameters_table
-from mnist_models.figures.style import FigureError
 from mnist_models.models import EXPERIMENTS
 from mnist_models.record import Record
 

@@ -10,13 +10,10 @@ import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING, Any
 
 from mnist_models.assignment import TEST_MD5
 from mnist_models.atomic import make_folder, write_atomically
-from mnist_models.figures import plots
 from mnist_models.figures.plotted import (
     EACH,
     GROWTH_IMAGE,
@@ -33,13 +30,14 @@ from mnist_models.figures.plotted import (
     timing_table,
 )
 from mnist_models.figures.stamp import StampError, code_digest, digest_of, read_stamp, stamped
-from mnist_models.figures.style import png_bytes, svg_bytes
-from mnist_models.figures.timing import timing
 from mnist_models.files import MOST_HERE, NotReadError, read_whole
 from mnist_models.models import EXPERIMENTS, System
 from mnist_models.record import Record
 from mnist_models.timings import Bench
 from mnist_models.timings_file import read_timings
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 FOLDER = Path("docs") / "figures"  # below the root of the repository
 OWN = "frontier-8k"  # this project's own model
@@ -126,7 +124,7 @@ def timing_picture(benches: Sequence[Bench]) -> Picture | None:
         "and by the floors, median over rounds with a line from the lowest to the highest.",
         timing_table(benches),
         ("figures/timing.py", "figures/style.py"),
-        lambda: timing(benches),
+        lambda: _draw_timing(benches),
     )
 
 
@@ -143,7 +141,7 @@ def _plots(records: Records) -> Iterator[Picture]:
             "each true digit, a column for each answer.",
             confusion_table(records[OWN]),
             _PLOTS,
-            lambda: plots.confusion(records[OWN]),
+            lambda: _draw_confusion(records[OWN]),
         )
     if known:
         yield Picture(
@@ -152,7 +150,7 @@ def _plots(records: Records) -> Iterator[Picture]:
             "for every experiment with records, beside results published elsewhere.",
             parameters_table(known),
             ("figures/against_parameters.py", "figures/style.py"),
-            lambda: plots.accuracy_against_parameters(known),
+            lambda: _draw_parameters(known),
         )
 
 
@@ -164,8 +162,35 @@ def _curves(system: System, ladder: Records) -> Picture:
         f"highest: {', '.join(ladder)}.",
         curves_table(ladder) | {"heading": heading},
         _PLOTS,
-        lambda: plots.curves(ladder, heading),
+        lambda: _draw_curves(ladder, heading),
     )
+
+
+# What draws is imported where something is drawn: see the package.
+
+
+def _draw_timing(benches: Sequence[Bench]) -> Figure:
+    from mnist_models.figures.timing import timing  # noqa: PLC0415
+
+    return timing(benches)
+
+
+def _draw_confusion(records: Sequence[Record]) -> Figure:
+    from mnist_models.figures.plots import confusion  # noqa: PLC0415
+
+    return confusion(records)
+
+
+def _draw_parameters(records: Records) -> Figure:
+    from mnist_models.figures.plots import accuracy_against_parameters  # noqa: PLC0415
+
+    return accuracy_against_parameters(records)
+
+
+def _draw_curves(records: Records, heading: str) -> Figure:
+    from mnist_models.figures.plots import curves  # noqa: PLC0415
+
+    return curves(records, heading)
 
 
 def _images(records: Records) -> Iterator[Picture]:
@@ -275,6 +300,8 @@ def write(root: Path, picture: Picture, figure: Figure) -> Path:
     Raises:
         OSError: it cannot be written.
     """
+    from mnist_models.figures.style import png_bytes, svg_bytes  # noqa: PLC0415
+
     path = root / FOLDER / picture.file
     drawing = png_bytes(figure) if path.suffix == ".png" else svg_bytes(figure, picture.alt)
     make_folder(path.parent)

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from mnist_models.augment import augment
 from mnist_models.data import Dataset
-from mnist_models.figures import style
+from mnist_models.figures import FigureError, style
 from mnist_models.figures.catalogue import OWN, Picture, Records
 from mnist_models.figures.plotted import (
     EACH,
@@ -31,7 +31,6 @@ from mnist_models.figures.plotted import (
     growth_table,
     misses_table,
 )
-from mnist_models.figures.style import FigureError
 from mnist_models.models import EXPERIMENTS, Experiment
 from mnist_models.recipe import Recipe
 from mnist_models.record import Record

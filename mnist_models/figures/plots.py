@@ -16,10 +16,9 @@ from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from mnist_models.assignment import IMAGES
-from mnist_models.figures import style
+from mnist_models.figures import FigureError, style
 from mnist_models.figures.against_parameters import accuracy_against_parameters
 from mnist_models.figures.plotted import Table, confusion_table, curves_table
-from mnist_models.figures.style import FigureError
 from mnist_models.record import Record
 from mnist_models.tables import percent, spread
 

@@ -15,6 +15,7 @@ import struct
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -58,8 +59,13 @@ def code_digest(*paths: Path) -> str:
     `ast.dump` or `ast.unparse`, whose texts change from Python to Python: fields that are empty
     are left out, so that a field which a later Python adds changes nothing either.
     """
-    lines = [f"{path.name} {_written(ast.parse(path.read_bytes()))}" for path in paths]
+    lines = [f"{path.name} {_tree(path.read_bytes())}" for path in paths]
     return _sha256("\n".join(lines).encode())
+
+
+@lru_cache(maxsize=32)  # a few files draw all the pictures
+def _tree(source: bytes) -> str:
+    return _written(ast.parse(source))
 
 
 def _written(node: object) -> str:

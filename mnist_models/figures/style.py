@@ -50,10 +50,6 @@ _LOOK = {
 }
 
 
-class FigureError(ValueError):
-    """Something that cannot be drawn: what was found, what was expected."""
-
-
 @contextmanager
 def look() -> Iterator[None]:
     """matplotlib's own settings and this project's, for as long as a figure is made."""

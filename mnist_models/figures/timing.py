@@ -9,9 +9,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from mnist_models.figures import style
+from mnist_models.figures import FigureError, style
 from mnist_models.figures.plotted import Table, timing_table
-from mnist_models.figures.style import FigureError
 from mnist_models.tables import digits
 from mnist_models.timings import Bench
 

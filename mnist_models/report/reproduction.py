@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
-
-from torch import nn
 
 from mnist_models.assignment import CARD
-from mnist_models.checks import CheckResult, Measurements, check_against, measure
+from mnist_models.checks import CheckResult, check_built
 from mnist_models.checks.record import check_record
 from mnist_models.models import EXPERIMENTS, Claim, Experiment, System
 from mnist_models.plural import counted
@@ -77,14 +74,11 @@ def rows(records: Mapping[str, Sequence[Record]], system: System | None = None) 
     ]
 
 
-@cache
-def _measured(build: Callable[[], nn.Module]) -> Measurements:
-    """One measurement per builder: several experiments share one."""
-    return measure(build())
-
-
 def _row(experiment: Experiment, records: Mapping[str, Sequence[Record]]) -> Row:
-    measured = _measured(experiment.build)
+    own = experiment.source is None  # nothing excuses it
+    asked = dict.fromkeys((experiment.assignment, CARD)) if own else ()
+    results, measured = check_built(experiment.build, *asked)
+    checks = [check for found in results for check in found]
     group, base = records.get(experiment.name, ()), records.get(experiment.ablates or "", ())
     return Row(
         experiment,
@@ -94,23 +88,18 @@ def _row(experiment: Experiment, records: Mapping[str, Sequence[Record]]) -> Row
         aggregate(group, CARD) if group else None,
         compare(group, base),
         best(group),
-        _broken(experiment, group),
+        _broken([*checks, *_check_records(experiment, group)]) if own else (),
     )
 
 
-def _broken(experiment: Experiment, records: Sequence[Record]) -> tuple[str, ...]:
-    if experiment.source is not None:
-        return ()
-    checks = [check for found in _checked(experiment) for check in found]
-    checks += [each for record in records for each in check_record(record, experiment.assignment)]
+def _check_records(experiment: Experiment, records: Sequence[Record]) -> Iterator[CheckResult]:
+    for record in records:
+        yield from check_record(record, experiment.assignment)
+
+
+def _broken(checks: Iterable[CheckResult]) -> tuple[str, ...]:
     said = {False: "", None: " (unknown)"}
     return tuple(dict.fromkeys(f"{c.name}{said[c.passed]}" for c in checks if c.passed is not True))
-
-
-@cache
-def _checked(experiment: Experiment) -> list[list[CheckResult]]:
-    """The checks on its network, made once."""
-    return check_against(experiment.build(), [experiment.assignment, CARD])[0]
 
 
 def systems(*, published: bool) -> list[System]:

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
-
-from torch import nn
 
 from mnist_models.assignment import CARD, IMAGES
 from mnist_models.badges import RUN_BADGES, Badge
-from mnist_models.checks import check_module
+from mnist_models.checks import check_built
 from mnist_models.checks.record import check_record
 from mnist_models.checks.result import CheckResult, overall
 from mnist_models.figures.catalogue import OWN
@@ -66,7 +63,7 @@ def requirements(records: Mapping[str, Sequence[Record]]) -> list[Requirement]:
     """Every requirement of the card, measured on this project's own model and its records."""
     own = records.get(OWN, ())
     results: dict[str, list[CheckResult]] = defaultdict(list)
-    for check in _checked(EXPERIMENTS[OWN].build):
+    for check in check_built(EXPERIMENTS[OWN].build, CARD)[0][0]:
         results[check.name].append(check)
     for record in own:
         for check in check_record(record, CARD):
@@ -76,12 +73,6 @@ def requirements(records: Mapping[str, Sequence[Record]]) -> list[Requirement]:
         Requirement(name, title, *_words(name, results[name], found), overall(results[name]))
         for name, title in _TITLES.items()
     ]
-
-
-@cache
-def _checked(build: Callable[[], nn.Module]) -> list[CheckResult]:
-    """The checks on one builder's network, made once."""
-    return check_module(build(), CARD)[0]
 
 
 def _words(
