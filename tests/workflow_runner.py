@@ -107,6 +107,7 @@ class Job:
             **{f"GITHUB_{k.upper()}": v for k, v in github.items() if k != "token"},
             "PATH": os.pathsep.join(map(str, at_hand)),
             "HOME": str(self.temp),
+            "npm_config_cache": str(Path.home() / ".npm"),  # what was fetched before
             "CI": "true",
             "GITHUB_ACTIONS": "true",
             "GITHUB_WORKSPACE": str(self.workspace),
