@@ -7,7 +7,7 @@ import contextlib
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,8 @@ from mnist_models.notebooks.stale import LARGEST, output_faults
 from mnist_models.record import Record
 
 _QUIET = "--IPKernelApp.log_level=40"  # errors alone, beside the progress bar
+# Seconds: a signal that comes just before a wait begins is answered only when that ends.
+_LOOK = 0.2
 _PACKAGE = Path(__file__).resolve().parent.parent
 
 
@@ -139,8 +141,10 @@ def _stoppable(client: NotebookClient, environment: Mapping[str, str]) -> None:
     loop = asyncio.new_event_loop()
     running = loop.create_task(_in_a_kernel(client, environment))
     with ThreadPoolExecutor(1) as thread:
-        ended = thread.submit(_turn, loop, running)
         try:
+            ended = thread.submit(_turn, loop, running)
+            while not wait([ended], _LOOK).done:
+                pass
             ended.result()
         except (KeyboardInterrupt, SystemExit):
             with contextlib.suppress(RuntimeError):  # closed: it has just come to its end
