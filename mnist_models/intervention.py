@@ -54,6 +54,8 @@ class Intervention(TorchDispatchMode):
         self._changes, self._next = changes, 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if (parts := in_parts(self, func, args, kwargs or {})) is not NotImplemented:
+            return parts
         if func._schema.name in SAME:
             return func(*args, **(kwargs or {}))
         self._next += 1
@@ -65,6 +67,17 @@ class Unchanged(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         return func(*args, **(kwargs or {}))
+
+
+def in_parts(mode: TorchDispatchMode, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+    """What an operation gives that inference mode leaves whole, such as `linear`.
+
+    The mode sees its parts, as it does anywhere else. NotImplemented where it has none.
+    """
+    if not torch.is_inference_mode_enabled():
+        return NotImplemented
+    with mode:
+        return func.decompose(*args, **kwargs)
 
 
 def flat(value: Any) -> Iterator[Any]:

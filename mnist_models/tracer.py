@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from mnist_models.intervention import SAME, Changes, flat
+from mnist_models.intervention import SAME, Changes, flat, in_parts
 from mnist_models.trace import Node, Operand, Storage, Taint, Trace, address
 
 # Written without being read: what stood there before does not matter to the result.
@@ -124,11 +124,8 @@ class Tracer(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         self.busy = True
         try:
-            if torch.is_inference_mode_enabled():  # arrives whole, such as `linear`
-                with self:
-                    parts = func.decompose(*args, **(kwargs or {}))
-                if parts is not NotImplemented:
-                    return parts
+            if (parts := in_parts(self, func, args, kwargs or {})) is not NotImplemented:
+                return parts
             return self._record(func, args, kwargs or {})
         finally:
             self.busy = False

@@ -17,6 +17,7 @@ MODELS: dict[str, Callable[[], nn.Module]] = {
     **{name: EXPERIMENTS[name].build for name in ("frontier-8k", "steps-6", "eva4-1", "era-v3")},
     "attention": zoo.Attends,  # torch has a fast way, which it does not always take
     "in place": lambda: zoo.net(head=lambda s, x: s.fc(F.relu_(x.clone()).mul_(2))),
+    "inference mode": zoo.Infers,  # in which torch gives some operations whole
     "parts": lambda: zoo.net(head=lambda s, x: s.fc(torch.cat(x.split(4, 1), 1))),
 }
 
