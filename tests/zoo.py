@@ -303,6 +303,7 @@ PARAMETER_CHEATS: dict[str, tuple[Callable[[], nn.Module], int]] = {
     ),
     "in large batches": (lambda: Chooses(lambda s, x: x.shape[0] > 100), 72),
     "in batches as records are scored": (lambda: Chooses(lambda s, x: x.shape[0] == 25), 72),
+    "in batches as many tests score": (lambda: Chooses(lambda s, x: x.shape[0] == 100), 72),
     "in inference mode": (lambda: Chooses(lambda s, x: torch.is_inference_mode_enabled()), 72),
     "in training without gradients": (
         lambda: Chooses(lambda s, x: s.training and not torch.is_grad_enabled()),

@@ -166,29 +166,26 @@ def _curves(system: System, ladder: Records) -> Picture:
     )
 
 
-# What draws is imported where something is drawn: see the package.
-
-
 def _draw_timing(benches: Sequence[Bench]) -> Figure:
-    from mnist_models.figures.timing import timing  # noqa: PLC0415
+    from mnist_models.figures.timing import timing  # noqa: PLC0415 - matplotlib
 
     return timing(benches)
 
 
 def _draw_confusion(records: Sequence[Record]) -> Figure:
-    from mnist_models.figures.plots import confusion  # noqa: PLC0415
+    from mnist_models.figures.plots import confusion  # noqa: PLC0415 - matplotlib
 
     return confusion(records)
 
 
 def _draw_parameters(records: Records) -> Figure:
-    from mnist_models.figures.plots import accuracy_against_parameters  # noqa: PLC0415
+    from mnist_models.figures.plots import accuracy_against_parameters  # noqa: PLC0415 - matplotlib
 
     return accuracy_against_parameters(records)
 
 
 def _draw_curves(records: Records, heading: str) -> Figure:
-    from mnist_models.figures.plots import curves  # noqa: PLC0415
+    from mnist_models.figures.plots import curves  # noqa: PLC0415 - matplotlib
 
     return curves(records, heading)
 
@@ -300,7 +297,7 @@ def write(root: Path, picture: Picture, figure: Figure) -> Path:
     Raises:
         OSError: it cannot be written.
     """
-    from mnist_models.figures.style import png_bytes, svg_bytes  # noqa: PLC0415
+    from mnist_models.figures.style import png_bytes, svg_bytes  # noqa: PLC0415 - matplotlib
 
     path = root / FOLDER / picture.file
     drawing = png_bytes(figure) if path.suffix == ".png" else svg_bytes(figure, picture.alt)
