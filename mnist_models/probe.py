@@ -98,7 +98,9 @@ def _strokes(count: int, seed: int, dtype: torch.dtype) -> Tensor:
     along = ((grid - start) * (end - start)).sum(-1) / ((end - start) ** 2).sum(-1).clamp(min=1e-6)
     distance = (start + along.clamp(0, 1)[..., None] * (end - start) - grid).norm(dim=-1)
     ink = (2 - distance.amin(1)).clamp(0, 1)  # strokes about 3 pixels wide
-    ink = ink * (0.7 + 0.3 * torch.rand(ink.shape, generator=generator, dtype=dtype))
+    ink = ink * (0.7 + 0.4 * torch.rand(ink.shape, generator=generator, dtype=dtype))
+    # 255 grey levels, the darkest often: a network could tell other images from MNIST's.
+    ink = (ink.clamp(max=1) * 255).round() / 255
     image: Tensor = ((ink - _MEAN) / _STD)[:, None]
     return image
 

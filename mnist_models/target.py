@@ -58,6 +58,8 @@ def _unnamed(target: str, path: Path) -> str:
         return f"there is no file {target!r}; expected path/to/model.py:Net"
     found = [f"{target}:{name}" for name in _networks(path)] or ["path/to/model.py:Net"]
     names = " or ".join(found[:_NAMED])
+    if len(found) > _NAMED:
+        names += f" (of {len(found)} that it has)"
     return f"{target!r} does not say which network is meant; add its name, as in {names}"
 
 

@@ -106,20 +106,23 @@ class Node:
 
     def scalars(self) -> Iterator[float]:
         """The numbers among the arguments that are no sizes, dimensions or other options."""
-        whole = self.pointwise or self.name.strip("_") in _FILLS
+        whole = self.pointwise or self.name.strip("_").startswith(_FILLS)
+        features = any(Taint.IMAGE in operand.taint for operand in self.inputs)
         for name, value in self.arguments.items():
-            if name in _OPTIONS:
+            # Where nothing of the image is normalised, a momentum may stand for any number.
+            if name in _OPTIONS and (features or name != "momentum"):
                 continue
             factor = whole or name in _FACTORS
             for each in value if isinstance(value, list) and "scale" not in name else [value]:
-                # Whole numbers in a list are sizes.
-                if isinstance(each, float) or (factor and each is value and type(each) is int):
+                # Whole numbers in a list are sizes, other than in one of factors.
+                number = factor and (each is value or name == "scalars")
+                if isinstance(each, float) or (number and type(each) is int):
                     yield each
 
 
 _OPTIONS = {"momentum", "p", "dim", "dtype", "layout", "device"}
-_FACTORS = {"alpha", "beta", "divisor_override"}
-_FILLS = {"full", "new_full", "full_like", "fill", "scalar_tensor"}
+_FACTORS = {"alpha", "beta", "divisor_override", "correction"}
+_FILLS = ("full", "new_full", "fill", "scalar_tensor", "arange", "linspace", "logspace", "foreach")
 
 Label = tuple[str, str, int]  # name, module path, how many of the same ran before
 

@@ -20,6 +20,8 @@ from mnist_models.trace import Node, Operand, Storage, Taint, Trace, address
 # Written without being read: what stood there before does not matter to the result.
 _OVERWRITES = {"copy_", "fill_", "zero_", "random_", "uniform_", "normal_", "bernoulli_", "set_"}
 
+_FILES = {"from_file"}  # what they give was stored on the disk
+
 _ALIASES = {"_convolution": "convolution"}  # TorchScript's name; the arguments are the same
 
 # What torch itself can do, as it was before any code of a stranger ran.
@@ -196,9 +198,10 @@ class Tracer(TorchDispatchMode):
                 storage.taint, storage.stored, storage.writers = taint, False, frozenset()
             storage.taint |= taint
             storage.writers |= {node.number}
+        kept = node.name in _FILES
         for tensor in outputs:
             if address(tensor) not in self._index:
-                index = self._storage(tensor, taint, stored=False)
+                index = self._storage(tensor, taint | Taint.STORED if kept else taint, stored=kept)
                 self.trace.storages[index].writers = frozenset({node.number})
 
     def _convert(self, value: Any, func: Any) -> Any:

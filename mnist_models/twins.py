@@ -18,6 +18,9 @@ from mnist_models.record import Record, RecordError, load_weights
 _NEAR = 0.1
 _NEAR_EPOCHS = 1e-5
 _MISTAKES = 10  # which images are missed says nothing where a handful are
+# Of the images that either of two runs misses; two published runs share 0.65 of them at most.
+_COMMON = 0.85
+_MANY = 30  # mistakes, of which so large a share is no chance
 _STATISTICS = ("running_mean", "running_var")  # of the images, hardly of the run
 
 
@@ -26,6 +29,7 @@ class Twins:
 
     def __init__(self) -> None:
         self._marks: dict[str, tuple[Path, str]] = {}
+        self._mistakes: list[tuple[Path, object, frozenset[int]]] = []
         self._weights: dict[int, list[tuple[Path, str, Tensor]]] = defaultdict(list)
 
     def problems(self, folder: Path, record: Record) -> Iterator[str]:
@@ -34,7 +38,10 @@ class Twins:
         yield from self._repeated(folder, "the course of its losses", f"losses {course}")
         if len(record.misclassified) >= _MISTAKES:
             answers = f"{record.data.md5} {record.misclassified} {record.confusion}"
-            yield from self._repeated(folder, "the table of its mistakes", f"mistakes {answers}")
+            copied = list(
+                self._repeated(folder, "the table of its mistakes", f"mistakes {answers}")
+            )
+            yield from copied or self._shared(folder, record)
         for weights in record.weights:
             with suppress(RecordError):  # reported already
                 tensors = load_weights(folder, weights)
@@ -47,6 +54,20 @@ class Twins:
             yield f"{folder}: {name} is the same as in {twin}"
         elif first != name:
             yield f"{folder}: {name} has the tensors of {first}; an epoch changes them"
+
+    def _shared(self, folder: Path, record: Record) -> Iterator[str]:
+        """The mistakes of another run: they stay where its weights are put in another order."""
+        mine = frozenset(record.misclassified)
+        for twin, data, theirs in self._mistakes:
+            common = len(mine & theirs) / len(mine | theirs)
+            alike = data == record.data.md5 and min(len(mine), len(theirs)) >= _MANY
+            if alike and common > _COMMON:
+                yield (
+                    f"{folder}: {len(mine & theirs)} of its {len(mine)} mistakes are those of "
+                    f"{twin}; two runs share less than {_COMMON:.0%} of all that either makes"
+                )
+                break
+        self._mistakes.append((folder, record.data.md5, mine))
 
     def _near(self, folder: Path, name: str, tensors: dict[str, Tensor]) -> Iterator[str]:
         """The weights of another run, with little added to hide it."""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mnist_models.assignment import CARD
@@ -117,3 +120,40 @@ def test_statistics_in_plain_tensors_are_counted_once_and_move_no_evaluation() -
     assert found.parameters == zoo.HONEST_COUNT + 4 * channels
     dropout = next(result for result in results if result.name == "dropout")
     assert dropout.passed, dropout.cause
+
+
+def _pooled_at_first(self: nn.Module, x: Tensor) -> Tensor:
+    return x.mean((2, 3)) if self.bn1.num_batches_tracked <= 50 else x.flatten(1)[:, :8]
+
+
+def _dropping_at_first(self: nn.Module, x: Tensor) -> Tensor:
+    return F.dropout(x, 0.1, self.training and bool(self.bn1.num_batches_tracked <= 50))
+
+
+@pytest.mark.parametrize(
+    ("check", "step"),
+    [
+        ("global-average-pooling", {"pool": _pooled_at_first}),
+        ("dropout", {"drop": _dropping_at_first}),
+    ],
+)
+def test_what_goes_once_it_is_trained_does_not_count(
+    check: str, step: dict[str, Callable[..., Tensor]]
+) -> None:
+    results = {result.name: result for result in check_module(zoo.net(**step), CARD)[0]}
+    assert results[check].passed is False
+    assert results[check].cause.startswith("after many steps of training: ")
+
+
+def _prepared_at_first(self: nn.Module, x: Tensor) -> Tensor:
+    """As layers do that set themselves up by their first batch."""
+    if self.training and self.bn1.num_batches_tracked == 0:
+        with torch.no_grad():
+            self.bn1.bias -= x.mean((0, 2, 3))
+    return self.bn1(x)
+
+
+def test_what_is_set_up_by_the_first_batch_counts() -> None:
+    plain, prepared = zoo.net(), zoo.net(norm=_prepared_at_first)
+    found = [[r.passed for r in check_module(model, CARD)[0]] for model in (plain, prepared)]
+    assert found[0] == found[1]

@@ -118,3 +118,48 @@ def test_kernels_that_are_computed_see_what_they_are_wide(name: str) -> None:
     make, before = HONEST_KERNELS[name]
     found = receptive_fields(make())
     assert found.before_pooling == before, found
+
+
+class Stored(nn.Module):
+    """A wide kernel that training does not change, next to nothing around its middle."""
+
+    def __init__(self, keep: Callable[[nn.Module, Tensor], None], faint: float = 1e-20) -> None:
+        super().__init__()
+        kernel = torch.full((1, 1, 19, 19), faint)
+        kernel[0, 0, 9, 9] = 1
+        keep(self, kernel)
+        self.first, self.fc = nn.Conv2d(1, 4, 3), nn.Linear(4, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        kernel = self.kernel if hasattr(self, "kernel") else self.parametrizations.weight
+        return self.fc(self.first(F.conv2d(x, kernel, padding=9)).mean((2, 3)))
+
+
+def _frozen(self: nn.Module, kernel: Tensor) -> None:
+    self.kernel = nn.Parameter(kernel, requires_grad=False)
+
+
+def _buffered(self: nn.Module, kernel: Tensor) -> None:
+    self.register_buffer("kernel", kernel)
+
+
+def _loose(self: nn.Module, kernel: Tensor) -> None:
+    self.kernel = kernel
+
+
+def _named_as_parametrized(self: nn.Module, kernel: Tensor) -> None:
+    self.parametrizations = nn.Conv2d(1, 1, 19, bias=False)
+    self.parametrizations.weight.data = kernel
+
+
+@pytest.mark.parametrize("keep", [_frozen, _buffered, _loose, _named_as_parametrized])
+def test_next_to_nothing_in_a_stored_kernel_is_not_seen(
+    keep: Callable[[nn.Module, Tensor], None],
+) -> None:
+    model = Stored(keep)
+    before = [tensor.clone() for tensor in model.state_dict().values()]
+    found = receptive_fields(model)
+    assert found.before_pooling is None
+    assert "recurrence 21x21, a gradient over 3x3 pixels" in found.cause
+    assert all(map(torch.equal, before, model.state_dict().values()))
+    assert receptive_fields(Stored(keep, faint=0.1)).before_pooling == 21

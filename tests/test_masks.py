@@ -112,3 +112,12 @@ def test_what_was_dropped_as_a_whole_and_put_back_is_none() -> None:
 
     result = found(_deep(undone))
     assert result.passed is False, result.cause
+
+
+@pytest.mark.parametrize(("often", "enough"), [(0.2, False), (1.0, True)])
+def test_what_drops_now_and_then_drops_so_much_less(often: float, enough: bool) -> None:
+    def now_and_then(module: nn.Module, x: Tensor) -> Tensor:
+        drops = module.training and float(torch.rand(())) < often
+        return F.dropout(x, 0.01, drops)
+
+    assert found(zoo.net(drop=now_and_then)).passed is enough

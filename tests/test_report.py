@@ -240,6 +240,25 @@ def test_render_replaces_the_marked_blocks_alone() -> None:
             render(text, generated)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<!-- generated: x  -->\n99.99 %\n<!-- end  -->\n",
+        "<!--generated: x -->\n99.99 %\n",
+        "<!-- END -->\n",
+        "<div hidden>\n",
+        '<div style="display:none">\n',
+        "<details>\n",
+    ],
+)
+def test_nothing_passes_for_a_generated_part_or_hides_it(text: str) -> None:
+    block = "<!-- generated: x -->\n<!-- end -->\n"
+    assert render(f"<b>a</b>\n{block}", {"x": ""})
+    for whole in (text + block, block + text):
+        with pytest.raises(ReportError, match=r"README\.md: '<.*; take it out"):
+            render(whole, {"x": ""})
+
+
 def test_stale_line() -> None:
     assert stale_line("a\nb\n", "a\nb\n") is None
     assert stale_line("a\nb\n", "a\nc\n") == 2

@@ -14,10 +14,11 @@ import torch
 from torch import nn
 
 from mnist_models.assignment import Assignment, Limit
+from mnist_models.checks.aged import aged, runs_otherwise
 from mnist_models.checks.asleep import HELP as ASLEEP_HELP
 from mnist_models.checks.asleep import Asleep, find_asleep, operations_of
 from mnist_models.checks.dropout import check_dropout
-from mnist_models.checks.forwards import Forwards
+from mnist_models.checks.forwards import Forwards, training_batch
 from mnist_models.checks.normalisation import check_batch_norm
 from mnist_models.checks.parameters import Count, count_parameters
 from mnist_models.checks.pooling import check_pooling
@@ -113,9 +114,26 @@ def check_against(
     try:
         with torch.enable_grad(), preserved(module):  # a file may have switched them off
             session.run()
+        _attempt(lambda: _look_later(session))  # a network that fails then is not scored
     except Exception as error:  # the forward of a stranger may raise anything
         session.failed(error)
     return session.results, session.measurements
+
+
+def _look_later(session: _Session) -> None:
+    """Check a network again as it is after many steps, where it then runs other operations."""
+    module = session.module
+    with torch.enable_grad(), preserved(module):
+        batch = training_batch(module)
+        if not runs_otherwise(module, batch):
+            return
+        with aged(module, batch):
+            later = _Session(module, session.assignments)
+            later.run()
+    for results, others in zip(session.results, later.results, strict=True):
+        for place, (now, then) in enumerate(zip(results, others, strict=True)):
+            if now.passed and not then.passed:
+                results[place] = replace(then, cause=f"after many steps of training: {then.cause}")
 
 
 class _Session:

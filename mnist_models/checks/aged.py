@@ -13,7 +13,7 @@ from torch.nn.parameter import is_lazy
 
 from mnist_models.mode import set_mode
 from mnist_models.module_state import State, buffers, walk
-from mnist_models.probe import digits, preserved, quiet
+from mnist_models.probe import digits, preserved, quiet, run
 
 _LARGEST = 1e300  # of what a float can hold; no counter comes near
 _STEPS = 10_000  # after which a network counts as trained
@@ -47,6 +47,23 @@ def aged(module: nn.Module, batch: int) -> Iterator[None]:
         state.restore()
         for (part, name), value in plain.items():  # itself: a float holds no large whole number
             part.__dict__[name] = value
+
+
+def runs_otherwise(module: nn.Module, batch: int) -> bool:
+    """Whether other operations run in the aged network, in either mode.
+
+    Raises:
+        Exception: whatever the module's forward raises.
+    """
+    new = _operations(module, batch)
+    with aged(module, batch):
+        return _operations(module, batch) != new
+
+
+def _operations(module: nn.Module, batch: int) -> list[str]:
+    image = digits(batch, seed=53)
+    traces = [run(module, image, training=mode, values=False) for mode in (False, True)]
+    return [node.name for trace in traces for node in trace.nodes]
 
 
 def _numbers(module: nn.Module) -> dict[tuple[nn.Module, str], Any]:

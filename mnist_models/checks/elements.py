@@ -26,7 +26,7 @@ class Elements:
         key = address(tensor)
         width = 2 if tensor.dtype in _WIDE else 1  # two numbers fit into one of these
         if tensor.layout != torch.strided or isinstance(key, tuple):
-            self._masks[key] = torch.ones(tensor.numel(), dtype=torch.bool)
+            self._masks[key] = torch.ones(_held(tensor), dtype=torch.bool)
             self._sizes.setdefault(key, (1, width))
             return
         size, storage = tensor.element_size(), tensor.untyped_storage().nbytes()
@@ -66,11 +66,27 @@ class Elements:
         return set(self._masks)
 
 
+def _held(tensor: Tensor) -> int:
+    """How many numbers it stores: a sparse one may hold many for one place, which is their sum."""
+    if tensor.layout == torch.sparse_coo:
+        return tensor._values().numel()
+    if tensor.layout in {torch.sparse_csr, torch.sparse_csc, torch.sparse_bsr, torch.sparse_bsc}:
+        return tensor.values().numel()
+    return tensor.numel()
+
+
 def content(tensor: Tensor) -> str:
-    """The same for tensors that hold the same, so that what is made anew counts once."""
-    dense = tensor.detach().to_dense() if tensor.layout != torch.strided else tensor.detach()
-    flat = dense.resolve_conj().resolve_neg().cpu().contiguous()
-    if not flat.numel():
-        return str(flat.dtype)
-    data = flat.reshape(-1).view(torch.uint8)
-    return hashlib.sha256(bytes(data.tolist()) + str(flat.dtype).encode()).hexdigest()
+    """The same for tensors whose memory holds the same, so that what is made anew counts once.
+
+    All of their memory: the view that was read last may show a part that is always the same.
+    """
+    if tensor.layout == torch.sparse_coo:
+        return content(tensor._values())
+    if tensor.layout != torch.strided:
+        return content(tensor.to_dense())
+    try:
+        memory = torch.empty(0, dtype=torch.uint8).set_(tensor.detach().untyped_storage())
+    except (RuntimeError, NotImplementedError):  # it has none of its own
+        memory = tensor.detach().resolve_conj().resolve_neg().cpu().contiguous()
+        memory = memory.reshape(-1).view(torch.uint8) if memory.numel() else memory
+    return hashlib.sha256(bytes(memory.tolist()) + str(tensor.dtype).encode()).hexdigest()

@@ -12,7 +12,7 @@ from mnist_models.receptive_field.arguments import batch_statistics
 from mnist_models.trace import Node, Operand, Taint, Trace, address
 
 _CONSTANTS = 2  # single numbers that normalise the image: a mean and a standard deviation
-_MOMENTUM = 1e-4  # less would leave what running statistics held, a training long
+_MOMENTUM = 2.9e-4  # of MnasNet; less would leave what running statistics held, a training long
 _COUNTING = {"add_", "add", "_local_scalar_dense", "gt", "ge", "lt", "le"}  # and a momentum of it
 _INDEXING = {"index", "index_select", "gather", "index_put", "index_put_"}
 

@@ -3,19 +3,80 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from typing import Any
+
+import torch
 
 from mnist_models.trace import Node, Operand, Taint, Trace
 
 _WEIGHING = {"convolution", "mm", "addmm", "bmm", "baddbmm", "mv", "addmv", "dot", "addbmm"}
-_ELEMENTWISE = {"mul", "div", "where", "masked_fill", "lerp"}
+_ELEMENTWISE = {"mul", "div", "where", "masked_fill", "lerp", "addcmul", "addcdiv", "pow"}
+_ELEMENTWISE |= {"ldexp", "copysign", "xlogy", "_foreach_mul", "_foreach_div"}
 _INDEXING = {"index", "index_select", "gather", "embedding"}
 # What these give says only a part of what they are given.
 _CUTS = {"round", "floor", "ceil", "trunc", "frac", "fmod", "remainder", "floor_divide", "sign"}
+_CUTS |= {"frexp"}
 _CUTS |= {"gt", "ge", "lt", "le", "eq", "ne", "lshift", "rshift", "and", "or", "xor"}
 _DEFAULTS = {-1, 0, 1, 1e-5}  # such as the factor of an addition, the epsilon of BatchNorm
 _FORMULA = 8  # distinct numbers of an activation written by hand
 _USES = 100  # a few dozen layers use each of them once
 _FLOWS = Taint.IMAGE | Taint.PARAMETER | Taint.STORED | Taint.RANDOM
+
+
+def unstored(first: Trace, again: Trace, other: Trace | None = None) -> dict[str, int]:
+    """How many numbers a forward uses as weights that lie in no memory, by where they come from.
+
+    Args:
+        first: a forward in evaluation.
+        again: from another state of the generators, on other images where `other` is None.
+        other: on other images, from the same state.
+    """
+    shown = first if other is None else without_false_features(first, other)
+    return {
+        "drawn at random in the forward pass": random_weights(shown, again),
+        "computed in the forward pass and used as weights": generated_weights(shown),
+        "unpacked from other numbers": unpacked_weights(shown),
+        "written as literals": literals(first, other or again),
+    }
+
+
+def without_false_features(first: Trace, second: Trace) -> Trace:
+    """The first of two forwards, without `Taint.IMAGE` on what other images leave as it is.
+
+    Such as weights to which zero times the image was added.
+    """
+    same: dict[int, Operand] = {}  # id of an operand -> the same without it
+    for here, there in zip(first.nodes, second.nodes, strict=False):
+        if here.name != there.name:
+            break  # the image decided what runs
+        pairs = zip(here.inputs + here.outputs, there.inputs + there.outputs, strict=False)
+        same |= {id(a): replace(a, taint=a.taint & ~Taint.IMAGE) for a, b in pairs if _alike(a, b)}
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, list):
+            return [plain(each) for each in value]
+        return same.get(id(value), value)
+
+    if not same:
+        return first
+    nodes = [
+        replace(
+            node,
+            arguments={name: plain(value) for name, value in node.arguments.items()},
+            inputs=plain(node.inputs),
+            outputs=plain(node.outputs),
+        )
+        for node in first.nodes
+    ]
+    return replace(first, nodes=nodes)
+
+
+def _alike(here: Operand, there: Operand) -> bool:
+    if Taint.IMAGE not in here.taint or here.value is None or there.value is None:
+        return False
+    strided = here.value.layout == there.value.layout == torch.strided
+    return strided and torch.equal(here.value, there.value)
 
 
 def random_weights(first: Trace, second: Trace) -> int:
@@ -141,6 +202,8 @@ def _computed(operand: Operand) -> bool:
 
 
 def _elements(operand: Operand) -> int:
+    if not operand.stride:  # sparse, or a single number
+        return math.prod(operand.shape)
     return math.prod(size for size, step in zip(operand.shape, operand.stride, strict=True) if step)
 
 
@@ -189,12 +252,14 @@ def _cuts(node: Node) -> bool:
     )
 
 
-def literals(trace: Trace) -> int:
+def literals(trace: Trace, other: Trace) -> int:
     """Distinct numbers that the code writes into the arguments of operations.
 
+    What other images change, such as the mean by which each of them is normalised, is not written.
     Every use of one counts where these are so many, and the numbers themselves more than a
     formula has: then they are the levels of quantised weights.
     """
-    used = [number for node in trace.nodes for number in node.scalars() if number not in _DEFAULTS]
+    written = {number for node in other.nodes for number in node.scalars()} - _DEFAULTS
+    used = [number for node in trace.nodes for number in node.scalars() if number in written]
     distinct = len(set(used))
     return len(used) if distinct > _FORMULA and len(used) > _USES else distinct

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from math import sqrt
 
 import torch
 from torch import Tensor
@@ -26,6 +27,7 @@ class Site:
     """One operation that may drop, and what was seen of it so far.
 
     Attributes:
+        forwards: those observed.
         masks: forwards in which it ran.
         dropped, drawn: elements of its masks.
         values: distinct values of the masks, three at most of each.
@@ -36,6 +38,7 @@ class Site:
     """
 
     node: Node
+    forwards: int = 0
     masks: int = 0
     dropped: int = 0
     drawn: int = 0
@@ -66,11 +69,20 @@ class Site:
 
     @property
     def enough(self) -> bool:
-        """Whether the share dropped reaches the smallest that counts as Dropout."""
+        """Whether the share dropped reaches the smallest that counts as Dropout.
+
+        Over all forwards, those in which it does not run included.
+        """
         if self.exact is not None:
-            return round(self.exact, 6) >= _SMALLEST
+            return round(self.exact * self._often, 6) >= _SMALLEST
         sigma = (_SMALLEST * (1 - _SMALLEST) / max(1, self.drawn)) ** 0.5
-        return self.dropped > 0 and self.share + 3 * sigma >= _SMALLEST
+        return self.dropped > 0 and (self.share + 3 * sigma) * self._often >= _SMALLEST
+
+    @property
+    def _often(self) -> float:
+        """The largest share of forwards in which it may run, by those that were observed."""
+        ran = self.masks / max(1, self.forwards)
+        return min(1.0, ran + 3 * sqrt(ran * (1 - ran) / max(1, self.forwards)))
 
 
 def _random(operand: Operand | None) -> bool:
@@ -146,6 +158,7 @@ def observe(forwards: Forwards, trace: Trace, nodes: list[Node]) -> list[Site]:
             break
         plain, here = _forward(forwards, seed, [labels[node.number] for node in nodes], here)
         for site in sites:
+            site.forwards += 1
             label = labels[site.node.number]
             found = _dropped(here[label]) if label in here else None
             if found is None:

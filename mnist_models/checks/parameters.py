@@ -13,12 +13,9 @@ from mnist_models.checks.aged import aged
 from mnist_models.checks.elements import Elements, content
 from mnist_models.checks.exemptions import Exemptions
 from mnist_models.checks.forwards import BATCH, training_batch
-from mnist_models.checks.generated import (
-    generated_weights,
-    literals,
-    random_weights,
-    unpacked_weights,
-)
+from mnist_models.checks.generated import unstored
+from mnist_models.checks.layout import told_by_layout
+from mnist_models.checks.told import told_outside
 from mnist_models.checks.unseen import unseen_write
 from mnist_models.checks.unwritten import Unwritten
 from mnist_models.module_state import parameters
@@ -55,6 +52,8 @@ def count_parameters(module: nn.Module) -> Count:
     Raises:
         Exception: whatever the module's forward raises.
     """
+    if (cause := told_by_layout(module)) is not None:
+        return Count(None, cause)
     batch = training_batch(module)
     found = [_count(module, batch)]
     saved = {name: tensor.detach().clone() for name, tensor in parameters(module).items()}
@@ -98,12 +97,11 @@ def _count(module: nn.Module, batch: int) -> Count:
     parts = {
         "registered": registered.count(),
         f"stored in other tensors, read by {_listed(readers)}": stored,
-        "drawn at random in the forward pass": random_weights(evaluation.first, again),
-        "computed in the forward pass and used as weights": generated_weights(evaluation.first),
-        "unpacked from other numbers": unpacked_weights(evaluation.first),
     }
-    spelled = literals(evaluation.first)
-    parts["written as literals"] = spelled if spelled > _LITERALS else 0
+    unseen = [unstored(evaluation.first, again, evaluation.second), *_scored(module)]
+    for what in unseen[0]:
+        number = max(each[what] for each in unseen)
+        parts[what] = number if "literals" not in what or number > _LITERALS else 0
     cause = " + ".join(f"{number:,} {what}" for what, number in parts.items() if number)
     return Count(sum(parts.values()), cause or "the forward pass uses no stored number")
 
@@ -130,6 +128,24 @@ def _other_ways(module: nn.Module, batch: int) -> list[Trace]:
         run(module, few, grad=True, values=False),
         run(module, few, inference=True, values=False),
     ]
+
+
+def _scored(module: nn.Module) -> list[dict[str, int]]:
+    """What lies in no memory, in forwards of as many images as are scored at once."""
+    found = []
+    for count in _SCORED:
+        image, other = digits(count, seed=53), digits(count, seed=54)
+        first = run(module, image, values=False)
+        # What depends on the image is no weight, and large.
+        kept = {
+            node.number
+            for node in first.nodes
+            if not any(Taint.IMAGE in operand.taint for operand in node.outputs)
+        }
+        if kept:
+            first = run(module, image, values=kept)
+        found.append(unstored(first, run(module, other, seed=1, values=kept)))
+    return found
 
 
 def _until_updated(module: nn.Module, exempt: Exemptions, batch: int) -> list[Trace]:
@@ -169,7 +185,7 @@ def _outside(pair: _Pair) -> str | None:
                     f"what {here.name} handles depends on the image by a way outside torch's"
                     " operations"
                 )
-    return _outside_logits(pair, memory)
+    return told_outside(pair.first, pair.second) or _outside_logits(pair, memory)
 
 
 def _outside_logits(pair: _Pair, memory: Unwritten) -> str | None:

@@ -181,10 +181,9 @@ def add_check(commands: Commands) -> None:
     command.add_argument(
         "--records",
         type=Path,
-        default=Path("records"),
         metavar="DIR",
         help="with --all: this project's own records, which must keep the card too "
-        "(default: %(default)s)",
+        "(default: records)",
     )
 
 
@@ -193,6 +192,9 @@ def run_check(options: argparse.Namespace) -> int:
         raise UsageError("check needs either TARGET or --all, and not both")
     if options.all and (options.assignment is not None or options.badges):
         raise UsageError("--assignment and --badges belong to check TARGET, not to --all")
+    if options.records is not None and not options.all:
+        raise UsageError("--records belongs to check --all; evaluate scores a record")
+    options.records = options.records or Path("records")
     return run_check_all(options) if options.all else _check_one(options)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import re
 from collections.abc import Sequence
 from concurrent.futures import Executor
 
@@ -15,6 +16,8 @@ from mnist_models.data import Device
 from mnist_models.plural import counted
 from mnist_models.stacked import SIDE_BY_SIDE
 from mnist_models.workers import Place, dask, local, places
+
+_PORT = re.compile(r":\d+/?$")  # without one Dask waits for what cannot come
 
 
 def busy() -> str | None:
@@ -60,10 +63,19 @@ def add_where(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument(
         "--dask",
+        type=_address,
         metavar="ADDRESS",
         help="run on a Dask cluster instead: tcp://scheduler:8786; its workers have --nthreads 1, "
         "this package, and the data set (at --data-root, or at their own MNIST_ROOT)",
     )
+
+
+def _address(text: str) -> str:
+    if _PORT.search(text) is None:
+        raise argparse.ArgumentTypeError(
+            f"found {text!r}, expected the address of a scheduler, such as tcp://10.0.0.1:8786"
+        )
+    return text
 
 
 def side_by_side(device: Device) -> int:

@@ -242,6 +242,8 @@ def _legend(experiments: Sequence[Table]) -> tuple[list[Line2D], list[str]]:
     *smaller, largest = (f"{limit:,}" for limit in _limits())
     between = f"{', '.join(smaller)} and " if smaller else ""
     labels.append(f"this project's limits: {between}{largest} parameters")
+    handles.append(Line2D([], [], linestyle=""))
+    labels.append("those of as many parameters stand side by side")
     return handles, labels
 
 

@@ -1,4 +1,4 @@
-"""Weights too faint to matter, in kernels that the forward computes: they reach nowhere.
+"""Weights too faint to matter, in kernels that are computed or frozen: they reach nowhere.
 
 A 3x3 kernel, padded with 1e-20 to 9x9, would otherwise see 9x9 pixels at no cost. The entries
 of parameters are drawn alike before anything is measured; those of what is computed from them,
@@ -7,6 +7,7 @@ such as normalised or masked weights, remain within a small factor of each other
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 
 import torch
@@ -17,6 +18,28 @@ from mnist_models.trace import Node, Operand, Taint, Trace
 
 FAINT = 1e-3  # of the largest entry of the kernel; drawn ones are within a factor of three
 _PRODUCTS = {"mm", "addmm", "bmm", "baddbmm", "mv", "addmv", "dot", "mul"}
+
+
+@contextlib.contextmanager
+def faint_ones_zeroed(trace: Trace) -> Iterator[None]:
+    """Faint entries of stored weights are zero meanwhile, wherever they are kept.
+
+    `trace` is of a forward whose parameters were drawn: what is faint in it is frozen or is none.
+    """
+    weights = {
+        id(operand.tensor): operand.tensor.detach()
+        for node in trace.nodes
+        for operand in _weights(node)
+        if operand.stored and operand.dtype.is_floating_point and operand.tensor.numel()
+    }
+    saved = [(tensor, tensor.clone()) for tensor in weights.values() if _faint(tensor).any()]
+    try:
+        for tensor, _ in saved:
+            tensor.data.masked_fill_(_faint(tensor), 0)
+        yield
+    finally:
+        for tensor, value in saved:
+            tensor.data.copy_(value)
 
 
 def overwritten_weights(trace: Trace) -> set[int]:

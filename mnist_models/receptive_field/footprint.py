@@ -14,8 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from mnist_models.intervention import Changes, Replace
-from mnist_models.probe import SIDE, make_tracer, randomise, run
+from mnist_models.probe import SIDE, digits, make_tracer, randomise, run
 from mnist_models.receptive_field.faint_weights import (
+    faint_ones_zeroed,
     overwritten_weights,
     without_faint_weights,
 )
@@ -78,32 +79,34 @@ def footprint(
     Returns:
         The box, or None where no gradient flows or the operation is not met.
     """
-    rows, columns = torch.zeros(side, dtype=torch.bool), torch.zeros(side, dtype=torch.bool)
-    for attempt in range(ROUNDS):
-        randomise(module, seed=attempt, positive=attempt % 3 != 2)
-        leaf = _input(8, side, attempt).requires_grad_()
-        seen = _observed(module, leaf, node)
-        if seen is None or not seen.requires_grad:
-            break
-        if position is not None:
-            seen = seen[tuple(p if p else slice(None) for p in position)]
-        (gradient,) = torch.autograd.grad(seen.sum(), leaf, allow_unused=True)
-        if gradient is not None:
-            reached = (gradient != 0).flatten(0, 1).any(0)
-            rows, columns = rows | reached.any(1), columns | reached.any(0)
-        # What is not exact will not become so: three inputs have passed a max-pool by then.
-        if rows.any() and agree(target, _box(rows, columns), slack if attempt > 1 else 0):
-            return _box(rows, columns)
-    # Gradients may be switched off, or not be those of the function: see what changes then.
-    for attempt in range(ROUNDS // 2):
-        randomise(module, seed=attempt, positive=attempt % 3 != 2)
-        changed = _changes(module, side, node, position, attempt)
-        if changed is None:
-            break
-        rows, columns = rows | changed[0], columns | changed[1]
-        if rows.any() and _box(rows, columns) == target:
-            break
-    return _box(rows, columns) if rows.any() else None
+    randomise(module, seed=0, positive=True)
+    with faint_ones_zeroed(run(module, digits(2, seed=1), values=False)):
+        rows, columns = torch.zeros(side, dtype=torch.bool), torch.zeros(side, dtype=torch.bool)
+        for attempt in range(ROUNDS):
+            randomise(module, seed=attempt, positive=attempt % 3 != 2)
+            leaf = _input(8, side, attempt).requires_grad_()
+            seen = _observed(module, leaf, node)
+            if seen is None or not seen.requires_grad:
+                break
+            if position is not None:
+                seen = seen[tuple(p if p else slice(None) for p in position)]
+            (gradient,) = torch.autograd.grad(seen.sum(), leaf, allow_unused=True)
+            if gradient is not None:
+                reached = (gradient != 0).flatten(0, 1).any(0)
+                rows, columns = rows | reached.any(1), columns | reached.any(0)
+            # What is not exact will not become so: three inputs have passed a max-pool by then.
+            if rows.any() and agree(target, _box(rows, columns), slack if attempt > 1 else 0):
+                return _box(rows, columns)
+        # Gradients may be switched off, or not be those of the function: see what changes then.
+        for attempt in range(ROUNDS // 2):
+            randomise(module, seed=attempt, positive=attempt % 3 != 2)
+            changed = _changes(module, side, node, position, attempt)
+            if changed is None:
+                break
+            rows, columns = rows | changed[0], columns | changed[1]
+            if rows.any() and _box(rows, columns) == target:
+                break
+        return _box(rows, columns) if rows.any() else None
 
 
 def _changes(

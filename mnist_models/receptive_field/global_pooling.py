@@ -157,6 +157,7 @@ def find_means(trace: Trace, geometry: dict[int, Geometry]) -> list[Mean]:
         return []
     found: list[Mean] = []
     reach = trace.ancestors(trace.logits.writers)
+    count = 1 if trace.image is None else trace.image.shape[0]
     nodes = [node for node in trace.nodes if node.number in reach and _usable(node)]
     whole = WholeMaps(trace, geometry)
     maps = [
@@ -176,7 +177,10 @@ def find_means(trace: Trace, geometry: dict[int, Geometry]) -> list[Mean]:
             if (
                 source.number in above
                 and mean is not None
-                and _same(mean, value, node.outputs[0].dtype)
+                and any(
+                    _same(each, value, node.outputs[0].dtype)
+                    for each in _grouped(mean, value.numel(), count)
+                )
             ):
                 found.append(Mean(node.number, source.number))
     return found
@@ -213,6 +217,20 @@ def _batch_first(value: Tensor, geometry: Geometry) -> Tensor:
     if samples:
         value = value.movedim(samples[0], 0)
     return value.reshape(-1)
+
+
+def _grouped(mean: Tensor, numel: int, count: int) -> list[Tensor]:
+    """The means, or where `numel` numbers are fewer, their own means over neighbours or strides.
+
+    Such as over the rotations of a group convolution, or the heads of an ensemble. `count`: images.
+    """
+    if not 0 < numel < mean.numel() or mean.numel() % numel or numel % count:
+        return [mean]
+    rows, each = mean.view(count, -1), numel // count
+    return [
+        rows.view(count, each, -1).mean(2).flatten(),
+        rows.view(count, -1, each).mean(1).flatten(),
+    ]
 
 
 def _same(mean: Tensor, value: Tensor, dtype: torch.dtype) -> bool:

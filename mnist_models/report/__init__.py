@@ -155,7 +155,7 @@ def _badges(root: Path, expected: Mapping[str, str]) -> Iterator[Stale]:
 
 def _read(path: Path) -> str:
     try:  # as it is: no line ending is translated
-        return read_whole(path, MOST_HERE).decode("utf-8")
+        return read_whole(path, MOST_HERE, links=False).decode("utf-8")
     except NotReadError as error:
         raise ReportError(f"{path} cannot be read: {error}; restore it with git") from error
     except UnicodeDecodeError as error:

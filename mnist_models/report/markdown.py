@@ -7,6 +7,9 @@ from collections.abc import Mapping, Sequence
 
 from mnist_models.plain import sanitise
 
+_MARK = re.compile(r"<!--+\s*(generated\b|end\b)", re.I)
+# Around what was generated it would keep it from being read.
+_HIDING = re.compile(r"<details\b|<template\b|<[a-z]+\s[^>]*\b(?:hidden|style)\b", re.I)
 _BLOCK = re.compile(
     r"(<!-- generated: (?P<name>[\w-]+) -->\n)(?P<body>.*?)(<!-- end -->)", re.DOTALL
 )
@@ -39,7 +42,8 @@ def render(text: str, generated: Mapping[str, str], name: str = "README.md") -> 
     """The text of the file `name` with the body of each of its marked blocks replaced.
 
     Raises:
-        ReportError: it marks a block that is not known, or lacks one.
+        ReportError: it marks a block that is not known, lacks one, or has something that looks
+            like one, or hides what follows.
     """
     marked = [match["name"] for match in _BLOCK.finditer(text)]
     if sorted(marked) != sorted(generated):
@@ -48,6 +52,16 @@ def render(text: str, generated: Mapping[str, str], name: str = "README.md") -> 
             f"{', '.join(sorted(generated))} once, between <!-- generated: NAME --> and "
             "<!-- end -->; restore the lines that are missing"
         )
+    rest = _BLOCK.sub("\n", text)
+    for pattern, what in (
+        (_MARK, "looks like the mark of a generated part and is none"),
+        (
+            _HIDING,
+            "hides what it stands around",
+        ),
+    ):
+        if match := pattern.search(rest):
+            raise ReportError(f"{name}: {match[0]!r} {what}; take it out")
     return _BLOCK.sub(lambda match: f"{match[1]}{generated[match['name']]}{match[4]}", text)
 
 
