@@ -126,6 +126,7 @@ def test_command(
         (["check", "steps-1", "--all"], "either TARGET or --all"),
         (["check", "--all", "--assignment", "card"], "belong to check TARGET"),
         (["check", "--all", "--badges", "x"], "belong to check TARGET"),
+        (["check", "steps-1", "--records", "x"], "--records belongs to check --all"),
     ],
 )
 def test_bad_arguments(

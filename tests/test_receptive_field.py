@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from mnist_models.receptive_field import layer_table, receptive_fields
 from mnist_models.receptive_field.geometry import widen
@@ -458,3 +459,64 @@ def test_both_methods_agree(layers: list[tuple[str, int, int, int, int, bool]]) 
     assert found.before_pooling is not None
     assert found.output is not None
     assert found.output >= found.before_pooling
+
+
+class Copies(nn.Module):
+    """Puts copies of the image, moved by up to so many pixels, into one batch."""
+
+    def __init__(self, far: int) -> None:
+        super().__init__()
+        self.far = far
+        self.net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.ReLU())
+        self.fc = nn.Linear(4, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        wide = F.pad(x, (self.far,) * 4)
+        places = range(0, 2 * self.far + 1, 2)
+        copies = torch.cat([wide[:, :, i : i + 28, j : j + 28] for i in places for j in places])
+        y = self.fc(self.net(copies).mean((2, 3)))
+        return y.view(len(places) ** 2, len(x), 10).mean(0)
+
+
+@pytest.mark.parametrize("far", [0, 2, 4])
+def test_copies_in_the_batch_see_no_more_than_each_of_them(far: int) -> None:
+    found = receptive_fields(Copies(far))
+    assert found.before_pooling == 5, found.cause
+
+
+class Recomputed(nn.Module):
+    """Its activations are computed again in a backward that no part of it may enter alone."""
+
+    def __init__(self, reentrant: bool) -> None:
+        super().__init__()
+        self.reentrant = reentrant
+        self.net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.ReLU())
+        self.fc = nn.Linear(4, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(checkpoint(self.net, x, use_reentrant=self.reentrant).mean((2, 3)))
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_checkpoints_are_seen_through(reentrant: bool) -> None:
+    found = receptive_fields(Recomputed(reentrant))
+    assert found.before_pooling == 5, found.cause
+
+
+class Normalised(nn.Module):
+    """Each pixel by its own channels, by hand; then enlarged."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Conv2d(1, 4, 3), nn.Conv2d(4, 4, 3)
+        self.fc = nn.Linear(4, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.interpolate(self.first(x), scale_factor=2, mode="nearest-exact")
+        variance, mean = torch.var_mean(x, 1, keepdim=True)
+        return self.fc(self.last((x - mean) / (variance + 1e-5).sqrt()).mean((2, 3)))
+
+
+def test_moments_over_channels_and_exact_enlargement_are_followed() -> None:
+    found = receptive_fields(Normalised())
+    assert found.before_pooling == 4, found.cause

@@ -43,7 +43,7 @@ def trained(digits: Dataset, seed: int) -> Record:
         (["quick", "--workers", 100_000], "expected room for 100000; ask for fewer"),
         (["quick", "--threads", 1_024], "cores, 1024 for each worker"),
         (["quick", "--workers", 1, "--dask", "tcp://x:1"], "--workers belongs to this machine"),
-        (["quick", "--dask", "nonsense"], "no Dask cluster with a worker answers at nonsense"),
+        (["quick", "--dask", "tcp://127.0.0.1:9"], "no Dask cluster with a worker answers at tcp:"),
     ],
 )
 def test_bad_input_is_one_line_and_nothing_is_written(
@@ -63,6 +63,15 @@ def test_bad_seeds_are_refused(seeds: str, capsys: pytest.CaptureFixture[str]) -
         sweep("quick", "--seeds", seeds)
     assert caught.value.code == 2
     assert "expected seeds such as 0-4" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("address", ["nonsense", "", "tcp://127.0.0.1"])
+def test_what_is_no_address_is_refused(address: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        sweep("quick", "--dask", address)
+    assert caught.value.code == 2
+    said = f"found {address!r}, expected the address of a scheduler, such as tcp://10.0.0.1:8786"
+    assert said in capsys.readouterr().err
 
 
 def test_a_dry_run_estimates_from_records(

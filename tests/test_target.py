@@ -101,5 +101,5 @@ def test_the_networks_of_a_file_are_named(
         place("two.py")
     many = b"".join(b"class Net%d(nn.Module): ...\n" % number for number in range(9))
     Path("two.py").write_bytes(many)
-    with pytest.raises(ValueError, match=r"two\.py:Net8 or .*Net4$"):
+    with pytest.raises(ValueError, match=r"two\.py:Net8 or .*Net4 \(of 9 that it has\)$"):
         place("two.py")

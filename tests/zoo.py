@@ -710,6 +710,16 @@ POOLING_CHEATS: dict[str, Callable[[], nn.Module]] = {
 
 POOLING_HONEST: dict[str, Callable[[], nn.Module]] = {
     "mean": Net,
+    "with neighbouring channels": lambda: net(
+        attribute("few", lambda: nn.Linear(4, 10)),
+        pool=lambda s, x: x.unflatten(1, (4, 2)).mean((2, 3, 4)),
+        head=lambda s, x: s.few(x),
+    ),
+    "with channels apart": lambda: net(
+        attribute("few", lambda: nn.Linear(4, 10)),
+        pool=lambda s, x: F.adaptive_avg_pool3d(x.view(-1, 2, 4, 11, 11).transpose(1, 2), 1),
+        head=lambda s, x: s.few(x.flatten(1)),
+    ),
     "adaptive": lambda: net(pool=lambda s, x: F.adaptive_avg_pool2d(x, 1).flatten(1)),
     "whole kernel": lambda: net(pool=lambda s, x: F.avg_pool2d(x, 11).flatten(1)),
     "flatten and mean": lambda: net(pool=lambda s, x: x.flatten(2).mean(-1)),

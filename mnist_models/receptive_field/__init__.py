@@ -13,7 +13,14 @@ from torch import nn
 
 from mnist_models.probe import SIDE, digits, make_tracer, preserved, randomise, run
 from mnist_models.receptive_field.faint import BATCH, faint_branches
-from mnist_models.receptive_field.footprint import ENLARGED, Box, agree, expected, footprint
+from mnist_models.receptive_field.footprint import (
+    ENLARGED,
+    Box,
+    agree,
+    expected,
+    footprint,
+    largest_sample,
+)
 from mnist_models.receptive_field.geometry import HEIGHT, WIDTH, Geometry, length, reduce
 from mnist_models.receptive_field.global_pooling import GlobalPooling, global_pooling
 from mnist_models.receptive_field.operations import follow, logits_geometry
@@ -229,6 +236,10 @@ def _before(
     number = _number(geometry)
     if geometry.slack and side == ENLARGED:  # the footprint is the more exact of the two
         number = min(number, seen[1] - seen[0], seen[3] - seen[2])
+    axis = next((i for i, d in enumerate(geometry.dims) if any(step[0] for _, step in d)), 0)
+    if length(geometry.dims[axis]) > BATCH:  # several views of each image
+        one = largest_sample(module, side, trace.label(node), position, axis)
+        number = min(number, one or number)
     return number, ""
 
 

@@ -26,6 +26,7 @@ from mnist_models.trace import Label, Trace
 ROUNDS = 12  # a max-pool passes the gradient of one position: unite over many inputs
 ENLARGED = 3 * SIDE
 _AT_ONCE = 28  # images in a forward: enlarged ones take memory
+_ENTRIES = 64  # of a batch that are looked at one by one
 _STRONG = 100  # times the noise: the far end of a deep field weighs little
 _ROUNDING = 1e-6  # share of a number in single precision that is none of its content
 
@@ -90,7 +91,10 @@ def footprint(
                 break
             if position is not None:
                 seen = seen[tuple(p if p else slice(None) for p in position)]
-            (gradient,) = torch.autograd.grad(seen.sum(), leaf, allow_unused=True)
+            try:
+                (gradient,) = torch.autograd.grad(seen.sum(), leaf, allow_unused=True)
+            except RuntimeError:  # such as of checkpoints that only a whole backward may enter
+                break
             if gradient is not None:
                 reached = (gradient != 0).flatten(0, 1).any(0)
                 rows, columns = rows | reached.any(1), columns | reached.any(0)
@@ -107,6 +111,32 @@ def footprint(
             if rows.any() and _box(rows, columns) == target:
                 break
         return _box(rows, columns) if rows.any() else None
+
+
+def largest_sample(
+    module: nn.Module, side: int, node: Label, position: tuple[int, ...], axis: int
+) -> int | None:
+    """The larger side, in pixels, of what one entry along `axis` sees; None without a gradient.
+
+    Where a network puts several views of an image into the batch, no one of them sees all.
+    """
+    reached: dict[int, Tensor] = {}
+    for attempt in range(3):  # as many inputs as it takes to pass a max-pool
+        randomise(module, seed=attempt, positive=True)
+        leaf = _input(2, side, attempt).requires_grad_()
+        seen = _observed(module, leaf, node)
+        if seen is None or not seen.requires_grad:
+            return None
+        for entry in range(min(seen.shape[axis], _ENTRIES)):
+            index = [p if p else slice(None) for p in position]
+            index[axis] = entry
+            one = seen[tuple(index)].sum()
+            (gradient,) = torch.autograd.grad(one, leaf, retain_graph=True, allow_unused=True)
+            if gradient is not None:
+                here = (gradient != 0).flatten(0, 1).any(0)
+                reached[entry] = reached.get(entry, torch.zeros_like(here)) | here
+    boxes = [_box(each.any(1), each.any(0)) for each in reached.values() if each.any()]
+    return max((max(b - a, d - c) for a, b, c, d in boxes), default=None)
 
 
 def _changes(
