@@ -192,9 +192,31 @@ def test_what_is_computed_outside_torch_from_single_numbers_is_refused(head: Hea
     assert "differ with the image: computed outside torch's operations" in found.cause
 
 
+def _picked(self: nn.Module, x: Tensor) -> Tensor:
+    """The class that a network in NumPy finds is where a row is written to."""
+    y = self.fc(x)
+    for row, numbers in zip(y, _in_numpy(x), strict=True):
+        row[int(np.argmax(numbers))] += 10
+    return y
+
+
+def test_a_class_that_numpy_finds_is_refused() -> None:
+    found = count(zoo.net(head=_picked))
+    assert found.total is None
+    assert "takes 800 single numbers out of the features of 100 images" in found.cause
+
+
 def _by_its_own_scale(self: nn.Module, x: Tensor) -> Tensor:
     rows = [(row - row.mean().item()) / (row.std().item() + 1e-5) for row in x]
     return self.fc(torch.stack(rows))
+
+
+def _quantised(self: nn.Module, x: Tensor) -> Tensor:
+    """By a scale that all images of a batch share, layer after layer."""
+    for _ in range(20):
+        scale = x.abs().max().item() / 100
+        x = (x / scale).round() * scale * 0.9
+    return self.fc(x)
 
 
 def _until_small(self: nn.Module, x: Tensor) -> Tensor:
@@ -207,7 +229,9 @@ def _with_a_constant_anew(self: nn.Module, x: Tensor) -> Tensor:
     return self.fc(_divided(x) * torch.tensor([0.5]))
 
 
-@pytest.mark.parametrize("head", [_by_its_own_scale, _until_small, _with_a_constant_anew])
+@pytest.mark.parametrize(
+    "head", [_by_its_own_scale, _quantised, _until_small, _with_a_constant_anew]
+)
 def test_a_few_numbers_of_the_image_are_honest(head: Head) -> None:
     found = count(zoo.net(head=head))
     assert found.total is not None, found.cause
