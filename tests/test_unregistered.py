@@ -130,6 +130,35 @@ def test_they_count(
     assert found.total >= zoo.HONEST_COUNT + hidden, found.cause
 
 
+def _wide(self: nn.Module) -> None:
+    self.wide = nn.BatchNorm1d(64, affine=False)
+
+
+def _overwritten_in_training(self: nn.Module, x: Tensor) -> Tensor:
+    y = self.wide(x.repeat(1, 8))
+    if self.training:
+        with torch.no_grad():
+            self.wide.running_mean.copy_(torch.tensor(_ROWS[:, 0].tolist()))
+    return self.fc(F.relu(y).view(-1, 8, 8).mean(1))
+
+
+def _of_the_last_batch(self: nn.Module, x: Tensor) -> Tensor:
+    wide = x.repeat(1, 8)
+    y = self.wide(wide)
+    if self.training:
+        with torch.no_grad():
+            self.wide.running_mean.copy_(wide.mean(0))
+    return self.fc(F.relu(y).view(-1, 8, 8).mean(1))
+
+
+@pytest.mark.parametrize(
+    ("head", "counted"), [(_overwritten_in_training, 64), (_of_the_last_batch, 0)]
+)
+def test_statistics_that_numbers_of_the_code_overwrite_count(head: Head, counted: int) -> None:
+    found = count(zoo.net(_wide, head=head))
+    assert found.total == zoo.HONEST_COUNT + counted, found.cause
+
+
 def test_a_file_on_the_disk_is_counted(tmp_path: Path) -> None:
     file = tmp_path / "weights"
     _ROWS.tofile(file)

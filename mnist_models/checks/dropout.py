@@ -38,7 +38,7 @@ def check_dropout(forwards: Forwards, wanted: str) -> CheckResult:
     same = relative_change(forwards.logits(False), forwards.logits(False, seed=1)) < 1e-4
     if not same:
         cause = "two evaluations of the same images differ: something random runs in evaluation"
-        advice = "pass training=self.training to F.dropout, or use nn.Dropout"
+        advice = "pass training=self.training to F.dropout, or make nn.Dropout in __init__"
         return _result(False, len(good), wanted, cause, advice)
     if not good:
         if gone := silenced(forwards):

@@ -48,6 +48,8 @@ class Exemptions:
         for node in first.nodes:
             if node.view:
                 continue
+            if any(_foreign(first, node, operand) for operand in node.inputs):
+                self._bad |= {self._key(first, written) for written in node.writes}
             other = second.nodes[node.number] if node.number < len(second.nodes) else node
             for operand in node.inputs:
                 if operand.stored:
@@ -123,6 +125,14 @@ def _normalises(node: Node, other: Node) -> bool:
     varies = (here.value - there.value).double().square().mean().sqrt()
     away = (mean.value.double() - here.value.double().mean(dims)).square().mean().sqrt()
     return bool(varies >= 1e-2 * away)  # honest features vary about as much as they are large
+
+
+def _foreign(trace: Trace, node: Node, operand: Operand) -> bool:
+    """Numbers from elsewhere, by which an operation overwrites statistics, not by a batch's own."""
+    if is_batch_norm(node) or not node.writes or operand.tensor.numel() == 1:
+        return False
+    own = operand in node.writes or address(operand.tensor) in trace.buffers
+    return operand.stored and Taint.IMAGE not in operand.taint and not own
 
 
 def _untouched(node: Node) -> bool:
