@@ -64,6 +64,12 @@ def _mixed(self: nn.Module, x: Tensor) -> Tensor:
     return self.fc(x + F.relu(x @ _signs(self).T) @ _signs(self))
 
 
+def _computed_when_scored(self: nn.Module, x: Tensor) -> Tensor:
+    if len(x) < 25:
+        return self.fc(x)
+    return self.fc(x @ (torch.arange(64.0) ** 2).sin().view(8, 8))
+
+
 def _drawn_when_scored(self: nn.Module, x: Tensor) -> Tensor:
     if len(x) < 25:
         return self.fc(x)
@@ -115,6 +121,7 @@ def _doubles(self: nn.Module) -> None:
         (_by_one_call, _bits, 512),
         (_when_scored, _bits, 512),
         (_drawn_when_scored, None, 64),
+        (_computed_when_scored, None, 64),
         (_in_lists, None, 60),
         (_spelled(_range), None, 60),
         (_spelled(_correction), None, 60),

@@ -21,23 +21,33 @@ _CUTS |= {"gt", "ge", "lt", "le", "eq", "ne", "lshift", "rshift", "and", "or", "
 _DEFAULTS = {-1, 0, 1, 1e-5}  # such as the factor of an addition, the epsilon of BatchNorm
 _FORMULA = 8  # distinct numbers of an activation written by hand
 _USES = 100  # a few dozen layers use each of them once
+_SEEN = Taint.IMAGE | Taint.PARAMETER | Taint.STORED
 _FLOWS = Taint.IMAGE | Taint.PARAMETER | Taint.STORED | Taint.RANDOM
 
 
-def unstored(first: Trace, again: Trace, other: Trace | None = None) -> dict[str, int]:
+def unstored(first: Trace, again: Trace, other: Trace) -> dict[str, int]:
     """How many numbers a forward uses as weights that lie in no memory, by where they come from.
 
     Args:
         first: a forward in evaluation.
-        again: from another state of the generators, on other images where `other` is None.
+        again: on the same images, from another state of the generators.
         other: on other images, from the same state.
     """
-    shown = first if other is None else without_false_features(first, other)
+    shown = without_false_features(first, other)
     return {
         "drawn at random in the forward pass": random_weights(shown, again),
         "computed in the forward pass and used as weights": generated_weights(shown),
         "unpacked from other numbers": unpacked_weights(shown),
-        "written as literals": literals(first, other or again),
+        "written as literals": literals(first, other),
+    }
+
+
+def made_of_nothing(trace: Trace) -> set[int]:
+    """Numbers of the operations that make or take what depends on nothing stored and no image."""
+    return {
+        node.number
+        for node in trace.nodes
+        if any(o.tensor.numel() and not o.taint & _SEEN for o in node.inputs + node.outputs)
     }
 
 

@@ -13,7 +13,7 @@ from mnist_models.checks.aged import aged
 from mnist_models.checks.elements import Elements, content
 from mnist_models.checks.exemptions import Exemptions
 from mnist_models.checks.forwards import BATCH, training_batch
-from mnist_models.checks.generated import unstored
+from mnist_models.checks.generated import literals, made_of_nothing, unstored
 from mnist_models.checks.layout import told_by_layout
 from mnist_models.checks.told import told_outside
 from mnist_models.checks.unseen import unseen_write
@@ -23,7 +23,7 @@ from mnist_models.probe import digits, grey_levels, randomise, run
 from mnist_models.trace import Node, Operand, Taint, Trace, address
 
 _SCORED = (25, 100, 256)  # images at once, as records, and most test loops, are scored
-_SEVERAL = 100  # images: what is told of each of them outnumbers what is told of a whole batch
+_SEVERAL = 100  # of these: what is told of each image outnumbers what is told of a whole batch
 _SEEDS = 16  # forwards of training in which a block that half of them skip surely runs once
 _LITERALS = 32  # distinct numbers in the code of an honest forward pass; more spell weights out
 
@@ -73,14 +73,15 @@ def _count(module: nn.Module, batch: int) -> Count:
     evaluation = _Pair(run(module, digits(4, seed=50)), run(module, digits(4, seed=51)))
     if (cause := _outside(evaluation)) is not None:
         return Count(None, cause)
-    several = [run(module, digits(_SEVERAL, seed=seed), values=False) for seed in (50, 51)]
-    if (cause := told_outside(*several)) is not None:
+    scored = {count: run(module, digits(count, seed=53), values=False) for count in _SCORED}
+    others = run(module, digits(_SEVERAL, seed=54), values=False)
+    if (cause := told_outside(scored[_SEVERAL], others)) is not None:
         return Count(None, cause)
     training = _Pair(
         run(module, digits(batch, seed=50), training=True),
         run(module, digits(batch, seed=51), training=True),
     )
-    last = [run(module, digits(3, seed=52)), *_other_ways(module, batch)]
+    last = [run(module, digits(3, seed=52)), *_other_ways(module, batch), *scored.values()]
     again = run(module, digits(4, seed=50), seed=1)
     if (cause := unseen_write(evaluation.first) or unseen_write(training.first)) is not None:
         return Count(None, cause)
@@ -102,7 +103,8 @@ def _count(module: nn.Module, batch: int) -> Count:
         "registered": registered.count(),
         f"stored in other tensors, read by {_listed(readers)}": stored,
     }
-    unseen = [unstored(evaluation.first, again, evaluation.second), *_scored(module)]
+    unseen = [unstored(evaluation.first, again, evaluation.second)]
+    unseen += [_unstored(module, count, trace) for count, trace in scored.items()]
     for what in unseen[0]:
         number = max(each[what] for each in unseen)
         parts[what] = number if "literals" not in what or number > _LITERALS else 0
@@ -127,29 +129,22 @@ def _other_ways(module: nn.Module, batch: int) -> list[Trace]:
         *special,
         run(module, grey_levels(few), values=False),
         run(module, digits(128, seed=53), training=True, values=False),
-        *(run(module, digits(count, seed=53), values=False) for count in _SCORED),
         run(module, trains, training=True, grad=False, values=False),
         run(module, few, grad=True, values=False),
         run(module, few, inference=True, values=False),
     ]
 
 
-def _scored(module: nn.Module) -> list[dict[str, int]]:
-    """What lies in no memory, in forwards of as many images as are scored at once."""
-    found = []
-    for count in _SCORED:
-        image, other = digits(count, seed=53), digits(count, seed=54)
-        first = run(module, image, values=False)
-        # What depends on the image is no weight, and large.
-        kept = {
-            node.number
-            for node in first.nodes
-            if not any(Taint.IMAGE in operand.taint for operand in node.outputs)
-        }
-        if kept:
-            first = run(module, image, values=kept)
-        found.append(unstored(first, run(module, other, seed=1, values=kept)))
-    return found
+def _unstored(module: nn.Module, count: int, first: Trace) -> dict[str, int]:
+    """What lies in no memory, in a forward of as many images as are scored at once."""
+    image = digits(count, seed=53)
+    again = other = first
+    if kept := made_of_nothing(first):  # few networks compute with what is neither stored nor seen
+        first = run(module, image, values=kept)
+        again = run(module, image, seed=1, values=kept)
+    if literals(first, first) > _LITERALS:
+        other = run(module, digits(count, seed=54), values=False)
+    return unstored(first, again, other)
 
 
 def _until_updated(module: nn.Module, exempt: Exemptions, batch: int) -> list[Trace]:
