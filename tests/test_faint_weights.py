@@ -152,6 +152,28 @@ def _named_as_parametrized(self: nn.Module, kernel: Tensor) -> None:
     self.parametrizations.weight.data = kernel
 
 
+class Blurred(nn.Module):
+    """One kernel for all channels, with faint corners."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        line = torch.exp(-(torch.arange(-3.0, 4) ** 2) / 1.5)
+        self.register_buffer("kernel", line[:, None] * line)
+        self.first, self.fc = nn.Conv2d(1, 4, 3), nn.Linear(4, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        kernel = self.kernel.expand(4, 1, 7, 7)
+        return self.fc(F.conv2d(self.first(x), kernel, groups=4).mean((2, 3)))
+
+
+def test_a_blur_that_all_channels_share_is_seen() -> None:
+    model = Blurred()
+    before = model.kernel.clone()
+    assert (before < 1e-3 * before.max()).any()
+    assert receptive_fields(model).before_pooling == 9
+    assert torch.equal(before, model.kernel)
+
+
 @pytest.mark.parametrize("keep", [_frozen, _buffered, _loose, _named_as_parametrized])
 def test_next_to_nothing_in_a_stored_kernel_is_not_seen(
     keep: Callable[[nn.Module, Tensor], None],

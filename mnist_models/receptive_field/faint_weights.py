@@ -26,20 +26,25 @@ def faint_ones_zeroed(trace: Trace) -> Iterator[None]:
 
     `trace` is of a forward whose parameters were drawn: what is faint in it is frozen or is none.
     """
-    weights = {
-        id(operand.tensor): operand.tensor.detach()
-        for node in trace.nodes
-        for operand in _weights(node)
-        if operand.stored and operand.dtype.is_floating_point and operand.tensor.numel()
-    }
-    saved = [(tensor, tensor.clone()) for tensor in weights.values() if _faint(tensor).any()]
+    saved: list[tuple[Tensor, Tensor, Tensor]] = []
+    for operand in (each for node in trace.nodes for each in _weights(node)):
+        weight = operand.tensor.detach()
+        real = weight.layout == torch.strided and operand.dtype.is_floating_point
+        if operand.stored and real and weight.numel() and (small := _faint(weight)).any():
+            # By its places in memory: of an expanded one several are the same.
+            memory = torch.empty(0, dtype=weight.dtype).set_(weight.untyped_storage())
+            places = torch.arange(len(memory)).as_strided(
+                operand.shape, operand.stride, operand.offset
+            )
+            where = places[small].unique()
+            saved.append((memory, where, memory[where].clone()))
     try:
-        for tensor, _ in saved:
-            tensor.data.masked_fill_(_faint(tensor), 0)
+        for memory, where, _ in saved:
+            memory[where] = 0
         yield
     finally:
-        for tensor, value in saved:
-            tensor.data.copy_(value)
+        for memory, where, values in saved:
+            memory[where] = values
 
 
 def overwritten_weights(trace: Trace) -> set[int]:
