@@ -166,6 +166,40 @@ def test_statistics_that_numbers_of_the_code_overwrite_count(head: Head, counted
     assert found.total == zoo.HONEST_COUNT + counted, found.cause
 
 
+@pytest.mark.parametrize(("momentum", "counted"), [(2e-4, 128), (3e-4, 0)])
+def test_statistics_that_outlast_a_training_count(momentum: float, counted: int) -> None:
+    """After some 7,000 steps a quarter of what they held before is left, or an eighth."""
+
+    def wide(self: nn.Module) -> None:
+        self.wide = nn.BatchNorm1d(64, affine=False, momentum=momentum)
+        self.wide.running_mean.normal_()
+
+    def head(self: nn.Module, x: Tensor) -> Tensor:
+        return self.fc(F.relu(self.wide(x.repeat(1, 8))).view(-1, 8, 8).mean(1))
+
+    found = count(zoo.net(wide, head=head))
+    assert found.total == zoo.HONEST_COUNT + counted, found.cause
+
+
+def test_images_have_the_grey_levels_of_the_data_set() -> None:
+    """A network that asks for them computes as it does on MNIST's."""
+
+    def hidden(self: nn.Module) -> None:
+        self.layers = [nn.Linear(8, 8, bias=False)]
+
+    def head(self: nn.Module, x: Tensor) -> Tensor:
+        return self.fc(self.layers[0](x) if self.real else x)
+
+    class Asking(zoo.Net):
+        def forward(self, x: Tensor) -> Tensor:
+            grey = (x * 0.3081 + 0.1307) * 255
+            self.real = bool((grey - grey.round()).abs().max() < 1e-2)
+            return super().forward(x)
+
+    model = type("Changed", (Asking,), {"extra": hidden, "head": head})()
+    assert count(model).total == zoo.HONEST_COUNT + 64
+
+
 def test_a_file_on_the_disk_is_counted(tmp_path: Path) -> None:
     file = tmp_path / "weights"
     _ROWS.tofile(file)
