@@ -490,6 +490,15 @@ def test_what_never_ends_is_named_and_not_read(
         assert f"{name} cannot be read: it " in capsys.readouterr().err
 
 
+def test_a_link_does_not_stand_for_a_badge(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    badge = copy / "badges" / "accuracy.svg"
+    elsewhere = badge.rename(copy / "accuracy.svg")
+    badge.symlink_to(elsewhere)
+    for command in (["report", "--check"], ["report"]):
+        assert main([*command, "--root", str(copy)]) == 2
+        assert "accuracy.svg cannot be read: it is a symbolic link" in capsys.readouterr().err
+
+
 def test_json(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (copy / "badges" / "epochs.json").unlink()
     assert main(["report", "--check", "--json", "--root", str(copy)]) == 1
