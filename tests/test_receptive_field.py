@@ -464,10 +464,11 @@ def test_both_methods_agree(layers: list[tuple[str, int, int, int, int, bool]]) 
 class Copies(nn.Module):
     """Puts copies of the image, moved by up to so many pixels, into one batch."""
 
-    def __init__(self, far: int) -> None:
+    def __init__(self, far: int, kernel: tuple[int, int] = (3, 3)) -> None:
         super().__init__()
         self.far = far
-        self.net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.ReLU())
+        layers = nn.Conv2d(1, 4, kernel), nn.ReLU(), nn.Conv2d(4, 4, kernel), nn.ReLU()
+        self.net = nn.Sequential(*layers)
         self.fc = nn.Linear(4, 10)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -482,6 +483,7 @@ class Copies(nn.Module):
 def test_copies_in_the_batch_see_no_more_than_each_of_them(far: int) -> None:
     found = receptive_fields(Copies(far))
     assert found.before_pooling == 5, found.cause
+    assert receptive_fields(Copies(far, kernel=(1, 3))).before_pooling == 1  # its smaller side
 
 
 class Recomputed(nn.Module):

@@ -116,7 +116,7 @@ def footprint(
 def largest_sample(
     module: nn.Module, side: int, node: Label, position: tuple[int, ...], axis: int
 ) -> int | None:
-    """The larger side, in pixels, of what one entry along `axis` sees; None without a gradient.
+    """The receptive field of one entry along `axis`, pixels, the largest; None without a gradient.
 
     Where a network puts several views of an image into the batch, no one of them sees all.
     """
@@ -136,7 +136,7 @@ def largest_sample(
                 here = (gradient != 0).flatten(0, 1).any(0)
                 reached[entry] = reached.get(entry, torch.zeros_like(here)) | here
     boxes = [_box(each.any(1), each.any(0)) for each in reached.values() if each.any()]
-    return max((max(b - a, d - c) for a, b, c, d in boxes), default=None)
+    return max((min(b - a, d - c) for a, b, c, d in boxes), default=None)
 
 
 def _changes(

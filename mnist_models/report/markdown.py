@@ -7,9 +7,14 @@ from collections.abc import Mapping, Sequence
 
 from mnist_models.plain import sanitise
 
-_MARK = re.compile(r"<!--+\s*(generated\b|end\b)", re.I)
-# Around what was generated it would keep it from being read.
-_HIDING = re.compile(r"<details\b|<template\b|<[a-z]+\s[^>]*\b(?:hidden|style)\b", re.I)
+_FORGERIES = {  # outside what is generated: what one would read instead of it
+    re.compile(r"<!--+\s*(generated\b|end\b)", re.I): (
+        "looks like the mark of a generated part and is none"
+    ),
+    re.compile(r"<details\b|<template\b|<[a-z]+\s[^>]*\b(?:hidden|style)\b", re.I): (
+        "may hide what it stands around"
+    ),
+}
 _BLOCK = re.compile(
     r"(<!-- generated: (?P<name>[\w-]+) -->\n)(?P<body>.*?)(<!-- end -->)", re.DOTALL
 )
@@ -53,13 +58,7 @@ def render(text: str, generated: Mapping[str, str], name: str = "README.md") -> 
             "<!-- end -->; restore the lines that are missing"
         )
     rest = _BLOCK.sub("\n", text)
-    for pattern, what in (
-        (_MARK, "looks like the mark of a generated part and is none"),
-        (
-            _HIDING,
-            "hides what it stands around",
-        ),
-    ):
+    for pattern, what in _FORGERIES.items():
         if match := pattern.search(rest):
             raise ReportError(f"{name}: {match[0]!r} {what}; take it out")
     return _BLOCK.sub(lambda match: f"{match[1]}{generated[match['name']]}{match[4]}", text)
